@@ -1,0 +1,168 @@
+"""Find CLIP weights by name or path and build the model."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import warnings
+import zipfile
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.model import (
+    CLIP,
+    build_model_from_openai_state_dict,
+    convert_weights_to_lp,
+    get_cast_dtype,
+)
+from open_clip.pretrained import download_pretrained_from_url, get_pretrained_url
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from clip import tiny
+
+OPENAI_NAMES = ("RN50", "RN101", "ViT-B/32", "ViT-B/16", "ViT-L/14")
+PRECISIONS = ("fp32", "fp16", "bf16")
+TINY_NAME = "tiny"
+
+
+class WeightsNotFoundError(OSError):
+    """The named weights are neither on this machine nor to be had from the network."""
+
+
+def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu") -> nn.Module:
+    """Load a CLIP model in evaluation mode.
+
+    Args:
+        name: one of
+
+            - an OpenAI name: ``RN50``, ``RN101``, ``ViT-B/32``, ``ViT-B/16``, ``ViT-L/14``; the
+              file in ``~/.cache/clip`` is used if it is there, without asking the network;
+            - ``architecture:pretrained``, both in open_clip's names, such as
+              ``ViT-B-32:laion2b_s34b_b79k``; ``pretrained`` may be a file of that architecture;
+            - a file with weights in OpenAI's layout: OpenAI's TorchScript archive, or a plain state
+              dict as ``.pt`` or ``.safetensors``;
+            - ``tiny``: the embedded model.
+        precision: ``fp32``, ``fp16`` or ``bf16``. In half precision the layer norms and embeddings
+            stay in float32, as in OpenAI's models.
+        device: where the model goes.
+
+    Returns:
+        An ``open_clip.model.CLIP`` (or another open_clip model class, for ``architecture:...``).
+
+    Raises:
+        WeightsNotFoundError: no weights on disk and none from the network; says which file to put
+            where.
+        ValueError: unknown name, or a file that holds no CLIP weights.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    if name == TINY_NAME:
+        model = _build(tiny.state_dict(), precision)
+    elif name in OPENAI_NAMES:
+        model = _build(_read(_openai_file(name)), precision)
+    elif os.path.isfile(name):
+        model = _build(_read(Path(name)), precision)
+    elif ":" in name:
+        model = _load_open_clip(*name.split(":", 1), precision)
+    else:
+        raise ValueError(_unknown(name))
+    return model.to(device).eval()
+
+
+def _unknown(name: str) -> str:
+    known = [TINY_NAME, *OPENAI_NAMES]
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    return (
+        f"unknown backbone {name!r}: neither a file nor one of {', '.join(known)}, nor an "
+        f"open_clip 'architecture:pretrained' pair.{hint}"
+    )
+
+
+def _openai_file(name: str) -> Path:
+    """Path of OpenAI's archive: the cached one as it is, else a fresh download."""
+    url = get_pretrained_url(name.replace("/", "-"), "openai")
+    target = Path("~/.cache/clip").expanduser() / url.rsplit("/", 1)[-1]
+    if target.is_file():
+        published = url.split("/")[-2]
+        found = hashlib.sha256(target.read_bytes()).hexdigest()
+        if found != published:
+            warnings.warn(
+                f"{target} is not OpenAI's published file (SHA-256 {found[:12]}..., published "
+                f"{published[:12]}...); it is used as it is",
+                stacklevel=3,
+            )
+        return target
+    try:
+        return Path(download_pretrained_from_url(url))
+    except OSError as error:
+        raise WeightsNotFoundError(
+            f"no weights for {name!r}: {target} does not exist and the download failed ({error}). "
+            f"Fetch {url} on a machine with a network and put it at {target}, or give the path of "
+            "any file with these weights as the backbone's name"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Read a state dict in OpenAI's layout from a TorchScript archive or a plain file."""
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        elif _is_torchscript(path):
+            with warnings.catch_warnings():
+                # Deprecated by PyTorch, yet OpenAI's weights exist in this format alone.
+                warnings.simplefilter("ignore")
+                state = torch.jit.load(path, map_location="cpu").state_dict()
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as model weights: {error}") from error
+    state = state.get("state_dict", state)
+    if not {"text_projection", "token_embedding.weight", "positional_embedding"} <= state.keys():
+        raise ValueError(
+            f"{path} holds no CLIP in OpenAI's layout (first keys: {sorted(state)[:3]}); for "
+            "weights of another open_clip architecture give 'architecture:path'"
+        )
+    return dict(state)
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(entry.endswith("/constants.pkl") for entry in archive.namelist())
+
+
+def _build(state: dict[str, Tensor], precision: str) -> CLIP:
+    model = build_model_from_openai_state_dict(state, cast_dtype=get_cast_dtype(precision)).float()
+    if precision != "fp32":
+        convert_weights_to_lp(model, dtype=get_cast_dtype(precision))
+    return model
+
+
+def _load_open_clip(architecture: str, pretrained: str, precision: str) -> nn.Module:
+    if open_clip.get_model_config(architecture) is None:
+        nearest = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
+        raise ValueError(
+            f"open_clip has no architecture {architecture!r}; nearest: "
+            + (", ".join(nearest) or "none")
+        )
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if not os.path.isfile(pretrained) and pretrained not in tags:
+        raise ValueError(
+            f"{pretrained!r} is neither a file nor weights that open_clip knows for "
+            f"{architecture}; known: {', '.join(tags) or 'none'}"
+        )
+    try:
+        return open_clip.create_model(architecture, pretrained=pretrained, precision=precision)
+    except (OSError, RuntimeError) as error:
+        if os.path.isfile(pretrained):
+            raise ValueError(f"{pretrained} does not fit {architecture}: {error}") from error
+        raise WeightsNotFoundError(
+            f"no weights {pretrained!r} for {architecture}: not in the cache, and the download "
+            f"failed ({error}). Fetch the file on a machine with a network and name the backbone "
+            f"'{architecture}:PATH_OF_THE_FILE'"
+        ) from error

@@ -1,0 +1,1 @@
+"""The part of Dassl's public API that prompt learning uses, on current PyTorch."""

@@ -1,0 +1,101 @@
+"""A yacs node whose errors say which key was meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode as YacsNode
+from yacs.config import _check_and_coerce_cfg_value_type as coerce
+
+from dassl.utils.registry import nearest
+
+BASE_KEY = "_BASE_"
+
+
+class UnknownConfigKeyError(KeyError):
+    """A configuration key that does not exist."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class CfgNode(YacsNode):
+    """A configuration tree; merging an unknown key raises and names the nearest known key."""
+
+    def merge_from_file(self, cfg_filename: str | os.PathLike[str]) -> None:
+        """Merge a YAML file, after the file that its key ``_BASE_`` names (relative to it), if any.
+
+        Raises:
+            UnknownConfigKeyError: the file has a key that the tree has not.
+            ValueError: a value is of another type than the default, or the file is not YAML.
+        """
+        with open(cfg_filename, encoding="utf-8") as file:
+            try:
+                other = self.load_cfg(file)
+            except yaml.YAMLError as error:
+                raise ValueError(f'"{cfg_filename}" is not valid YAML: {error}') from error
+        base = other.pop(BASE_KEY, None)
+        if base:
+            self.merge_from_file(os.path.join(os.path.dirname(cfg_filename), base))
+        self._merge(_leaves(other), f'the file "{cfg_filename}"')
+
+    def merge_from_other_cfg(self, cfg_other: YacsNode) -> None:
+        """Merge another tree; raises as :meth:`merge_from_file`."""
+        self._merge(_leaves(cfg_other), "the other configuration")
+
+    def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
+        """Merge KEY VALUE pairs, e.g. from the command line; raises as :meth:`merge_from_file`."""
+        if len(cfg_list) % 2:
+            raise ValueError(
+                f'Options come as KEY VALUE pairs, but the last one has no value: "{cfg_list[-1]}"'
+            )
+        self._merge(zip(cfg_list[0::2], cfg_list[1::2], strict=True), "the options")
+
+    def _merge(self, pairs: Any, origin: str) -> None:
+        for full_key, value in pairs:
+            *parents, key = full_key.split(".")
+            node = self
+            for parent in parents:
+                if parent not in node and node.is_new_allowed():
+                    setattr(node, parent, CfgNode(new_allowed=True))
+                node = node.get(parent) if isinstance(node, YacsNode) else None
+                if not isinstance(node, YacsNode):
+                    raise self._unknown(full_key, origin)
+            if key not in node and not node.is_new_allowed():
+                raise self._unknown(full_key, origin)
+            if value == {} and isinstance(node.get(key), YacsNode):
+                continue
+            value = self._decode_cfg_value(value)
+            if key in node:
+                value = _coerce(value, node[key], full_key, origin)
+            setattr(node, key, value)
+
+    def _unknown(self, full_key: str, origin: str) -> UnknownConfigKeyError:
+        close = nearest(full_key, (key for key, _ in _leaves(self)), n=1)
+        hint = f'; did you mean "{close[0]}"?' if close else ""
+        return UnknownConfigKeyError(f'Unknown config key "{full_key}" in {origin}{hint}')
+
+
+def _coerce(value: Any, default: Any, full_key: str, origin: str) -> Any:
+    if isinstance(default, YacsNode):
+        raise ValueError(f'"{full_key}" in {origin} is a section and takes no value: {value!r}')
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    try:
+        return coerce(value, default, full_key, full_key)
+    except ValueError:
+        raise ValueError(
+            f'"{full_key}" in {origin} must be a {type(default).__name__} (default: {default!r}), '
+            f"got the {type(value).__name__} {value!r}"
+        ) from None
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,163 @@
+"""From a configuration to loaders of batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from dassl.config import CfgNode
+from dassl.data.datasets import Datum, build_dataset
+from dassl.data.samplers import build_sampler
+from dassl.data.transforms import build_transform
+from dassl.utils import read_image
+
+Transform = Callable[[Any], Any]
+
+
+class DatasetWrapper(Dataset):  # type: ignore[type-arg]
+    """Items as dicts with img, label, domain, impath and index.
+
+    Args:
+        cfg: the configuration.
+        data_source: the items.
+        transform: from an RGB image to what a batch holds; None keeps the image.
+        is_train: whether the items are for training.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        data_source: Sequence[Datum],
+        transform: Transform | None = None,
+        is_train: bool = False,
+    ) -> None:
+        self.cfg = cfg
+        self.data_source = data_source
+        self.transform = transform
+        self.is_train = is_train
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        """Return item ``index`` for the key ``index``, or ``(index, seed)`` to augment it with."""
+        index, seed = key if isinstance(key, tuple) else (key, None)
+        item = self.data_source[index]
+        return {
+            "img": self._transformed(read_image(item.impath), seed),
+            "label": item.label,
+            "domain": item.domain,
+            "impath": item.impath,
+            "index": index,
+        }
+
+    def _transformed(self, image: Any, seed: int | None) -> Any:
+        if self.transform is None:
+            return image
+        if seed is None:
+            return self.transform(image)
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would reseed the GPUs as well
+            torch.default_generator.manual_seed(seed)
+            return self.transform(image)
+
+
+def build_data_loader(
+    cfg: CfgNode,
+    sampler_type: str = "SequentialSampler",
+    data_source: Sequence[Datum] | None = None,
+    batch_size: int = 64,
+    tfm: Transform | None = None,
+    is_train: bool = True,
+    dataset_wrapper: type[DatasetWrapper] | None = None,
+) -> DataLoader:  # type: ignore[type-arg]
+    """Build a loader over items.
+
+    In training, the last incomplete batch is dropped when there is a complete one.
+
+    Raises:
+        ValueError: there are no items.
+    """
+    if not data_source:
+        raise ValueError(f"The data set {cfg.DATASET.NAME} has no images to load")
+    workers = min(cfg.DATALOADER.NUM_WORKERS, _cpus())
+    return DataLoader(
+        (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
+        batch_size=batch_size,
+        sampler=build_sampler(sampler_type, data_source),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        drop_last=is_train and len(data_source) >= batch_size,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        # for the workers' seeds, which would otherwise be drawn from the main generator
+        generator=torch.Generator(),
+    )
+
+
+def _cpus() -> int:
+    # with more workers than cores, torch warns and loading is slower
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class DataManager:
+    """The data set of a configuration and its loaders.
+
+    Args:
+        cfg: the configuration.
+        custom_tfm_train, custom_tfm_test: used in place of the configured transforms.
+        dataset_wrapper: used in place of :class:`DatasetWrapper`.
+
+    Attributes:
+        dataset: the data set.
+        train_loader_x, test_loader: loaders; train_loader_u is always None.
+        val_loader: a loader, or None when the data set has no validation items.
+        num_classes, num_source_domains: counts.
+        lab2cname: label -> class name.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        custom_tfm_train: Transform | None = None,
+        custom_tfm_test: Transform | None = None,
+        dataset_wrapper: type[DatasetWrapper] | None = None,
+    ) -> None:
+        self.dataset = dataset = build_dataset(cfg)
+        tfm_train = custom_tfm_train or build_transform(cfg, is_train=True)
+        tfm_test = custom_tfm_test or build_transform(cfg, is_train=False)
+
+        def loader(items: Any, node: CfgNode, tfm: Any, is_train: bool) -> Any:
+            return build_data_loader(
+                cfg, node.SAMPLER, items, node.BATCH_SIZE, tfm, is_train, dataset_wrapper
+            )
+
+        train, test = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TEST
+        self.train_loader_x = loader(dataset.train_x, train, tfm_train, True)
+        self.train_loader_u = None
+        self.val_loader = loader(dataset.val, test, tfm_test, False) if dataset.val else None
+        self.test_loader = loader(dataset.test, test, tfm_test, False)
+        self.num_classes = dataset.num_classes
+        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self.lab2cname = dataset.lab2cname
+        if cfg.VERBOSE:
+            self.show_dataset_summary(cfg)
+
+    def show_dataset_summary(self, cfg: CfgNode) -> None:
+        """Print the name of the data set and the sizes of its splits."""
+        rows = {
+            "Dataset": cfg.DATASET.NAME,
+            "Source": cfg.DATASET.SOURCE_DOMAINS,
+            "Target": cfg.DATASET.TARGET_DOMAINS,
+            "# classes": f"{self.num_classes:,}",
+            "# train_x": f"{len(self.dataset.train_x):,}",
+            "# val": self.dataset.val and f"{len(self.dataset.val):,}",
+            "# test": f"{len(self.dataset.test):,}",
+        }
+        rows = {name: str(value) for name, value in rows.items() if value}
+        rule = f"{'-' * 9}  {'-' * max(map(len, rows.values()))}"
+        print(rule, *(f"{name:9}  {value}" for name, value in rows.items()), rule, sep="\n")

@@ -1,0 +1,47 @@
+"""Orders in which a loader draws samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+
+import torch
+from torch.utils.data import Sampler, SequentialSampler
+
+from dassl.utils import UnknownNameError
+
+
+class RandomSampler(Sampler):  # type: ignore[type-arg]
+    """Draws a permutation, and with each index a seed for the augmentation of that sample.
+
+    Both come from the main generator of torch when an epoch starts. So what a sample looks like
+    depends neither on the number of loader workers nor on where a run was interrupted.
+    """
+
+    def __init__(self, data_source: Sized) -> None:
+        self.data_source = data_source
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = torch.randperm(len(self)).tolist()
+        seeds = torch.randint(2**63 - 1, (len(self),)).tolist()
+        return zip(order, seeds, strict=True)
+
+
+_SAMPLERS = {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampler}
+
+
+def build_sampler(sampler_type: str, data_source: Sized) -> Sampler:  # type: ignore[type-arg]
+    """Build a sampler.
+
+    Args:
+        sampler_type: "RandomSampler" or "SequentialSampler".
+        data_source: what is sampled.
+
+    Raises:
+        UnknownNameError: there is no such sampler.
+    """
+    if sampler_type not in _SAMPLERS:
+        raise UnknownNameError(f'Unknown sampler "{sampler_type}". Known: {", ".join(_SAMPLERS)}')
+    return _SAMPLERS[sampler_type](data_source)

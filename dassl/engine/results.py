@@ -1,0 +1,88 @@
+"""The record of a run: results.json, and the guard against mixing two runs in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from dassl.config import CfgNode
+from dassl.utils import read_json
+
+FORMAT_VERSION = 1
+
+# keys that cannot change a result
+_IRRELEVANT = {
+    "OUTPUT_DIR",
+    "RESUME",
+    "VERBOSE",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.TEST.BATCH_SIZE",
+    "TRAIN.CHECKPOINT_FREQ",
+    "TRAIN.PRINT_FREQ",
+    "TEST.COMPUTE_CMAT",
+    "TEST.PER_CLASS_RESULT",
+}
+
+
+class RunMismatchError(RuntimeError):
+    """A folder that holds another run."""
+
+
+def config_dict(cfg: CfgNode) -> dict[str, Any]:
+    """Return a configuration as nested dicts of JSON values."""
+    return json.loads(json.dumps(cfg))
+
+
+def check_same_run(path: str | os.PathLike[str], cfg: CfgNode, **fields: Any) -> None:
+    """Check that the record at ``path``, if there is one, is of a run like this one.
+
+    Args:
+        path: a JSON file with a "config".
+        cfg: the configuration of this run; keys that only one of both has are not compared.
+        fields: further entries of the record and the values that they must have.
+
+    Raises:
+        RunMismatchError: it is of another run, or unreadable; the message names what differs.
+    """
+    if not os.path.exists(path):
+        return
+    advice = "Choose another OUTPUT_DIR, or move the old run away"
+    try:
+        record = read_json(path)
+        old = dict(_flat(record["config"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunMismatchError(f'"{path}" is not the record of a run. {advice}') from error
+    new = dict(_flat(config_dict(cfg)))
+    shared = [key for key in new if key in old and key not in _IRRELEVANT]
+    differing = [f"{key} ({old[key]!r} -> {new[key]!r})" for key in shared if old[key] != new[key]]
+    differing += [
+        f"{key} ({record.get(key)!r} -> {value!r})"
+        for key, value in fields.items()
+        if record.get(key) != value
+    ]
+    if differing:
+        raise RunMismatchError(
+            f'"{path}" is of another run, which differs in {", ".join(differing)}. {advice}'
+        )
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the peak memory of the run: of tensors on a GPU, of the process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,4 @@
+# ruff: noqa: F401
+"""Metrics."""
+
+from dassl.metrics.accuracy import compute_accuracy

@@ -1,0 +1,52 @@
+"""Optimizers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from dassl.config import CfgNode
+from dassl.utils import UnknownNameError
+
+_NAMES = ("sgd", "adam", "amsgrad", "adamw", "radam", "rmsprop")
+
+
+def build_optimizer(
+    model: nn.Module | Iterable[Any], optim_cfg: CfgNode, param_groups: Any = None
+) -> torch.optim.Optimizer:
+    """Build the optimizer that optim_cfg.NAME names.
+
+    Args:
+        model: a module, or an iterable of parameters or parameter groups.
+        optim_cfg: the OPTIM node.
+        param_groups: used in place of the parameters of ``model``.
+
+    Raises:
+        UnknownNameError: there is no such optimizer.
+        ValueError: there is nothing to optimize.
+    """
+    name = optim_cfg.NAME
+    if param_groups is None:
+        param_groups = model.parameters() if isinstance(model, nn.Module) else model
+    param_groups = list(param_groups)
+    if not param_groups:
+        raise ValueError("Nothing to optimize: the model has no parameters")
+    common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
+    momentum = {"momentum": optim_cfg.MOMENTUM}
+    betas = {"betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)}
+    if name == "sgd":
+        damping = {"dampening": optim_cfg.SGD_DAMPNING, "nesterov": optim_cfg.SGD_NESTEROV}
+        return torch.optim.SGD(param_groups, **common, **momentum, **damping)
+    if name in ("adam", "amsgrad"):
+        return torch.optim.Adam(param_groups, **common, **betas, amsgrad=name == "amsgrad")
+    if name == "adamw":
+        return torch.optim.AdamW(param_groups, **common, **betas)
+    if name == "radam":
+        return torch.optim.RAdam(param_groups, **common, **betas)
+    if name == "rmsprop":
+        alpha = optim_cfg.RMSPROP_ALPHA
+        return torch.optim.RMSprop(param_groups, **common, **momentum, alpha=alpha)
+    raise UnknownNameError(f'Unknown optimizer "{name}". Known: {", ".join(_NAMES)}')

@@ -1,0 +1,32 @@
+# ruff: noqa: F401
+"""Registries, files, logging, checkpoints and other helpers."""
+
+from dassl.utils.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    load_pretrained_weights,
+    load_weights,
+    resume_from_checkpoint,
+    save_checkpoint,
+)
+from dassl.utils.files import (
+    ImageReadError,
+    OutputDirError,
+    atomic_write,
+    check_isfile,
+    listdir_nohidden,
+    mkdir_if_missing,
+    read_image,
+    read_json,
+    write_json,
+)
+from dassl.utils.logger import Logger, ProgressBar, setup_logger
+from dassl.utils.meters import AverageMeter, MetricMeter
+from dassl.utils.registry import Registry, UnknownNameError, nearest
+from dassl.utils.tools import (
+    collect_env_info,
+    package_versions,
+    set_random_seed,
+    tolist_if_not,
+)
+from dassl.utils.torchtools import count_num_param, open_all_layers, open_specified_layers

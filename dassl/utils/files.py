@@ -1,0 +1,120 @@
+"""Files and folders: atomic writes, JSON, images."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from PIL import Image
+
+
+class ImageReadError(OSError):
+    """An image that is missing or cannot be decoded."""
+
+
+class OutputDirError(OSError):
+    """A folder that cannot be created or written to."""
+
+
+def mkdir_if_missing(dirname: str | os.PathLike[str]) -> None:
+    """Create a folder and its parents.
+
+    Raises:
+        OutputDirError: the folder cannot be created.
+    """
+    try:
+        os.makedirs(dirname or ".", exist_ok=True)
+    except OSError as error:
+        raise OutputDirError(
+            f'Cannot create the folder "{dirname}" ({error.strerror}): choose a writable one'
+        ) from error
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+    """Yield a file that takes its place at ``path`` only once it is complete and on disk.
+
+    Args:
+        path: where the file goes; missing folders are created.
+        mode: "wb" or "w" (UTF-8).
+
+    Raises:
+        OutputDirError: the folder cannot be written to.
+    """
+    path = Path(path)
+    mkdir_if_missing(path.parent)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OutputDirError(
+            f'Cannot write to the folder "{path.parent}" ({error.strerror}): choose a writable one'
+        ) from error
+    try:
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_json(fpath: str | os.PathLike[str]) -> Any:
+    """Read a JSON file."""
+    with open(fpath, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write_json(obj: Any, fpath: str | os.PathLike[str]) -> None:
+    """Write ``obj`` to a JSON file, atomically."""
+    text = json.dumps(obj, indent=4)
+    with atomic_write(fpath, "w") as file:
+        file.write(text + "\n")
+
+
+def check_isfile(fpath: str | os.PathLike[str]) -> bool:
+    """Return whether ``fpath`` is a file, and warn when it is not."""
+    found = os.path.isfile(fpath)
+    if not found:
+        warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
+    return found
+
+
+def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[str]:
+    """List the non-hidden entries of a folder."""
+    names = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(names) if sort else names
+
+
+def read_image(path: str | os.PathLike[str]) -> Image.Image:
+    """Read an image file as an RGB image.
+
+    Raises:
+        ImageReadError: the file is missing or is not a complete image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise ImageReadError(
+            f'Image not found: "{path}". Check DATASET.ROOT and the split file'
+        ) from None
+    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad data
+    except Exception as error:
+        raise ImageReadError(
+            f'Image "{path}" cannot be decoded ({error}): download or copy it again'
+        ) from error

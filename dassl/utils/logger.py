@@ -1,0 +1,91 @@
+"""The log file that mirrors stdout, and progress bars that stay out of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from itertools import count
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from dassl.utils.files import OutputDirError, mkdir_if_missing
+
+
+class Logger:
+    """A stdout that writes to the terminal and to a file."""
+
+    def __init__(self, terminal: TextIO, file: TextIO) -> None:
+        self.terminal = terminal
+        self.file = file
+
+    def write(self, text: str) -> int:
+        self.file.write(text)
+        return self.terminal.write(text)
+
+    def flush(self) -> None:
+        self.file.flush()
+        self.terminal.flush()
+
+    def close(self) -> None:
+        """Close the file; the terminal stays open."""
+        self.file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.terminal, name)
+
+
+def setup_logger(output: str | os.PathLike[str] | None = None) -> None:
+    """Mirror stdout into a log file; one that exists is kept, and a time is added to the name.
+
+    Args:
+        output: a folder (for ``log.txt`` in it), a file name ending in .txt or .log, or nothing.
+
+    Raises:
+        OutputDirError: the file cannot be created.
+    """
+    if not output:
+        return
+    path = os.fspath(output)
+    if not path.endswith((".txt", ".log")):
+        path = os.path.join(path, "log.txt")
+    mkdir_if_missing(os.path.dirname(path))
+    file = _create(path)
+    terminal = sys.stdout
+    if isinstance(terminal, Logger):
+        terminal.close()
+        terminal = terminal.terminal
+    sys.stdout = Logger(terminal, file)
+
+
+def _create(path: str) -> TextIO:
+    stamp = time.strftime("-%Y-%m-%d-%H-%M-%S")
+    for attempt in count():
+        suffix = "" if attempt == 0 else stamp if attempt == 1 else f"{stamp}-{attempt}"
+        try:
+            return open(path + suffix, "x", buffering=1, encoding="utf-8")
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OutputDirError(
+                f'Cannot write the log file "{path}" ({error.strerror}): '
+                "choose a writable OUTPUT_DIR"
+            ) from error
+    raise AssertionError("unreachable")
+
+
+class ProgressBar(tqdm):  # type: ignore[type-arg]
+    """A bar over batches when the output is a terminal, plain log lines when it is not."""
+
+    def __init__(self, iterable: Iterable[Any], desc: str | None = None) -> None:
+        terminal = sys.stdout.isatty() and sys.stderr.isatty()
+        super().__init__(iterable, desc=desc, disable=not terminal, leave=False)
+
+    def log(self, line: str) -> None:
+        """Put a line into the log file, and into the output unless the bar is shown there."""
+        if self.disable:
+            print(line)
+        elif isinstance(sys.stdout, Logger):
+            sys.stdout.file.write(line + "\n")

@@ -1,0 +1,33 @@
+"""EuroSAT: Sentinel-2 satellite images of 10 kinds of land use (Helber et al., 2019)."""
+
+from __future__ import annotations
+
+from dassl.data.datasets import DATASET_REGISTRY
+
+from .splits import SplitDataset, Splits, items_of_folders, split_items
+
+CLASSNAMES = {
+    "AnnualCrop": "Annual Crop Land",
+    "Forest": "Forest",
+    "HerbaceousVegetation": "Herbaceous Vegetation Land",
+    "Highway": "Highway or Road",
+    "Industrial": "Industrial Buildings",
+    "Pasture": "Pasture Land",
+    "PermanentCrop": "Permanent Crop Land",
+    "Residential": "Residential Buildings",
+    "River": "River",
+    "SeaLake": "Sea or Lake",
+}
+
+
+@DATASET_REGISTRY.register()
+class EuroSAT(SplitDataset):
+    """``ROOT/eurosat/2750/<class>/*.jpg`` with ``split_zhou_EuroSAT.json``."""
+
+    dataset_dir = "eurosat"
+    image_dir = "2750"
+    split_file = "split_zhou_EuroSAT.json"
+    template = "a centered satellite photo of {}."
+
+    def read(self) -> Splits:
+        return split_items(items_of_folders(self.image_dir, CLASSNAMES))

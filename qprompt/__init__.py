@@ -1,0 +1,57 @@
+"""QPrompt: the trainable prompts of a CLIP prompt learner as b-bit codebook weights.
+
+    quantize_(prompt_learner, bits=1)           # after the optimizer is built
+    loss.backward(); optimizer.step()
+    step_(prompt_learner)                       # the only place where codebooks change
+    pack(prompt_learner, "prompt.safetensors")
+
+Source: "Quantized Prompt for Efficient Generalization of Vision-Language Models", ECCV 2024,
+arXiv:2407.10704.
+"""
+
+from .attach import named_quantizers, quantize_, remove_, step_
+from .errors import (
+    AlreadyQuantizedError,
+    EmptyWeightsError,
+    HalfPrecisionOverflowError,
+    InvalidOptionError,
+    NonFiniteWeightsError,
+    NoParameterError,
+    NotQuantizedError,
+    PackedFileError,
+    PackedMismatchError,
+    QPromptError,
+    TiedParameterError,
+)
+from .kmeans import kmeans_1d
+from .packing import load_packed_, pack, payload_bytes, read_metadata, unpack
+from .quantizer import Quantizer
+
+__version__ = "0.1.0"
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AlreadyQuantizedError",
+    "EmptyWeightsError",
+    "HalfPrecisionOverflowError",
+    "InvalidOptionError",
+    "NoParameterError",
+    "NonFiniteWeightsError",
+    "NotQuantizedError",
+    "PackedFileError",
+    "PackedMismatchError",
+    "QPromptError",
+    "Quantizer",
+    "TiedParameterError",
+    "kmeans_1d",
+    "load_packed_",
+    "named_quantizers",
+    "pack",
+    "payload_bytes",
+    "quantize_",
+    "read_metadata",
+    "remove_",
+    "step_",
+    "unpack",
+]

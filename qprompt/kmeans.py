@@ -1,0 +1,165 @@
+"""K-Means of scalars as pure functions.
+
+In one dimension clusters are intervals of the sorted numbers, so a clustering is a choice of
+`k - 1` splits, and the cost of any interval follows from three prefix sums.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .errors import EmptyWeightsError, InvalidOptionError, NonFiniteWeightsError
+
+# The dynamic programme chooses among this many splits (all of them, where there are no more).
+CANDIDATES = 1024
+LLOYD_STEPS = 200
+
+
+def require_clusterable(x: Tensor, name: str) -> None:
+    """Raises the typed error for a tensor that is empty or holds NaN or infinity."""
+    if x.numel() == 0:
+        raise EmptyWeightsError(f"{name} has no elements; there is nothing to cluster")
+    finite = torch.isfinite(x)
+    if not finite.all():
+        bad = int(x.numel() - finite.sum())
+        raise NonFiniteWeightsError(
+            f"{name} holds {bad} NaN or infinite values out of {x.numel()}; "
+            "lower the learning rate or look at the data that produced them"
+        )
+
+
+@torch.no_grad()
+def kmeans_1d(x: Tensor, k: int) -> Tensor:
+    """Sorted centroids of the numbers in `x` that minimise the sum of squared errors.
+
+    Exact for `k <= 2` and wherever `x` has at most `CANDIDATES` distinct values. Otherwise a
+    dynamic programme over well-placed splits, Lloyd's algorithm on all numbers, and both once
+    more around the result. Deterministic, on the device of `x`.
+
+    Args:
+        x: numbers, any shape and real dtype; clustered in float32.
+        k: number of centroids.
+
+    Returns:
+        float32 tensor of shape (k,), ascending. Where `x` has at most `k` distinct values, each
+        of them is a centroid and the largest is repeated.
+
+    Raises:
+        InvalidOptionError: `k` is not a positive integer.
+        EmptyWeightsError, NonFiniteWeightsError: `x` cannot be clustered.
+    """
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise InvalidOptionError(f"k must be a positive integer, got {k!r}")
+    numbers = x.detach().reshape(-1).float()
+    require_clusterable(numbers, "x")
+    values, counts = torch.unique_consecutive(numbers.sort().values, return_counts=True)
+    if len(values) <= k:
+        return torch.cat([values, values[-1:].expand(k - len(values))])
+    origin = values[len(values) // 2].double()  # keeps the squares small
+    points = _Points.of(values.double() - origin, counts)
+    if k <= 2:
+        edges = _lloyd(points, points.edges(_best_split(points)[: k - 1]))
+    else:
+        edges = _lloyd(points, _best_edges(points, _candidates(points), k))
+        if len(values) > CANDIDATES:
+            edges = _lloyd(points, _best_edges(points, _subdivided(edges), k))
+    centroids: Tensor = points.means(edges) + origin
+    return centroids.float()
+
+
+class _Points(NamedTuple):
+    """Sorted distinct values, and prefix sums of how many, of the numbers and of their squares."""
+
+    values: Tensor
+    number: Tensor
+    total: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, values: Tensor, counts: Tensor) -> _Points:
+        middle = len(values) // 2
+
+        def prefix(terms: Tensor) -> Tensor:  # from the middle, so that outliers drown no others
+            below, above = terms[:middle].flip(0).cumsum(0).flip(0), terms[middle:].cumsum(0)
+            return torch.cat([-below, terms.new_zeros(1), above])
+
+        total = counts * values
+        return cls(values, prefix(counts.to(values)), prefix(total), prefix(total * values))
+
+    def edges(self, splits: Tensor) -> Tensor:
+        """The splits between the two ends."""
+        return torch.cat([splits.new_tensor([0]), splits, splits.new_tensor([len(self.values)])])
+
+    def means(self, edges: Tensor) -> Tensor:
+        return self.total[edges].diff() / self.number[edges].diff()
+
+    def cost(self, start: Tensor | slice, end: Tensor | slice) -> Tensor:
+        """Sum of squared errors around the mean of the non-empty intervals [start, end)."""
+        number = self.number[end] - self.number[start]
+        total = self.total[end] - self.total[start]
+        return (self.squares[end] - self.squares[start] - total**2 / number).clamp(min=0)
+
+
+def _best_split(points: _Points) -> Tensor:
+    """The split into two intervals of least total cost, among all; shape (1,)."""
+    first, inner, last = slice(0, 1), slice(1, -1), slice(-1, None)
+    return (points.cost(first, inner) + points.cost(inner, last)).argmin()[None] + 1
+
+
+def _best_edges(points: _Points, candidates: Tensor, k: int) -> Tensor:
+    """Edges of the k intervals of least total cost that candidate splits can form."""
+    edges = points.edges(candidates)
+    start, end = edges[None, :], edges[:, None]
+    cost = points.cost(start, end).masked_fill(start >= end, float("inf"))
+    best, parents = cost[:, 0], []
+    for _ in range(k - 1):  # best[j]: least cost of the values before edge j with one more cluster
+        best, parent = (cost + best).min(dim=1)
+        parents.append(parent)
+    path = [len(edges) - 1]
+    for parent in reversed(torch.stack(parents).tolist()):
+        path.append(parent[path[-1]])
+    return edges[[0, *path[::-1]]]
+
+
+def _candidates(points: _Points) -> Tensor:
+    """At most `CANDIDATES` splits among which a near-optimal choice exists.
+
+    A quarter stand in the widest gaps, which isolates outliers. The others follow the density of
+    optimal quantizer levels, the cube root of that of the numbers (Panter and Dite 1951).
+    """
+    gaps = points.values.diff()
+    if len(gaps) <= CANDIDATES:
+        return torch.arange(1, len(gaps) + 1, device=gaps.device)
+    gaps = (gaps / gaps.max()).float()
+    widest = gaps.topk(CANDIDATES // 4).indices
+    share = ((points.number[2:] - points.number[:-2]).float() * gaps**2) ** (1 / 3)
+    share[widest] = 0
+    mass = share.double().cumsum(0)
+    levels = torch.linspace(0, 1, CANDIDATES - len(widest) + 2).to(mass)[1:-1]
+    gap = torch.cat([widest, torch.searchsorted(mass, levels * mass[-1])])
+    splits: Tensor = torch.unique(gap) + 1
+    return splits
+
+
+def _subdivided(edges: Tensor) -> Tensor:
+    """About `CANDIDATES` splits: the inner edges and evenly spread positions between edges."""
+    parts = CANDIDATES // (len(edges) - 1)
+    fractions = torch.linspace(0, 1, parts + 1).to(edges.device)[:-1]
+    positions = edges[:-1, None] + (edges.diff()[:, None] * fractions).long()
+    splits: Tensor = torch.unique(positions)
+    return splits[1:]
+
+
+def _lloyd(points: _Points, edges: Tensor) -> Tensor:
+    """Edges after alternating means and nearest-mean splits, at most `LLOYD_STEPS` times."""
+    for _ in range(LLOYD_STEPS):
+        means = points.means(edges)
+        midpoints = (means[1:] + means[:-1]) / 2
+        moved = points.edges(torch.searchsorted(points.values, midpoints, right=True))
+        if torch.equal(moved, edges) or bool((moved.diff() == 0).any()):
+            break  # a fixed point, or a cluster that would lose its last number
+        edges = moved
+    return edges

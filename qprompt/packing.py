@@ -1,0 +1,141 @@
+"""pack and unpack: the trained prompts of a module as a file of a few hundred bytes, and back."""
+
+from __future__ import annotations
+
+import os
+from typing import Dict, List
+
+import torch
+from torch import Tensor, nn
+
+from .attach import Site, sites
+from .errors import HalfPrecisionOverflowError, NotQuantizedError, PackedMismatchError
+from .packed_file import PackedFile, PackedTensor, Path
+from .quantizer import STORED
+
+
+@torch.no_grad()
+def pack(module: nn.Module, path: Path, **metadata: object) -> int:
+    """Writes the quantized and the other trainable parameters of `module` to a .safetensors file.
+
+    The values of quantized parameters are stored exactly; other trainable parameters (biases) are
+    rounded to half precision. An existing file is replaced in one step.
+
+    Args:
+        module: a module with quantized parameters.
+        path: of the file; its folder must exist.
+        metadata: facts to keep with it, stored as strings.
+
+    Returns:
+        Bytes of the payload (the file also holds a header).
+
+    Raises:
+        NotQuantizedError, InvalidOptionError: nothing to pack, or a reserved metadata name.
+        HalfPrecisionOverflowError: a value is not finite in half precision.
+        OSError: the file cannot be written.
+    """
+    quantized, plain = {}, {}
+    for site in _stored(module):
+        if site.quantizer is None:
+            plain[site.name] = _finite(site.weight.to(STORED), site.name)
+        else:
+            indices, codebook = site.quantizer.encode(site.weight)
+            codebook = _finite(codebook, site.name)
+            quantized[site.name] = PackedTensor(indices, codebook, site.weight.dtype)
+    texts = {name: str(value) for name, value in metadata.items()}
+    return PackedFile(quantized, plain, texts).write(path)
+
+
+def payload_bytes(module: nn.Module) -> int:
+    """What `pack` would return, without a file: packed indices, codebooks, other tensors."""
+    stored_bits = torch.finfo(STORED).bits
+    total = 0
+    for site in _stored(module):
+        if site.quantizer is None:
+            total += site.weight.numel() * stored_bits // 8
+        else:
+            total += -(-site.weight.numel() * site.quantizer.bits // 8)
+            total += len(site.quantizer.codebook) * stored_bits // 8
+    return total
+
+
+def unpack(path: Path) -> Dict[str, Tensor]:
+    """Reads a packed file: plain parameter names and dequantized tensors on the CPU.
+
+    Quantized parameters have the dtype and exactly the values of the packed module; the others
+    come in half precision.
+
+    Raises:
+        PackedFileError: truncated, foreign, inconsistent or newer file.
+        OSError: the file cannot be read.
+    """
+    packed = PackedFile.read(path)
+    return {**{name: item.value for name, item in packed.quantized.items()}, **packed.plain}
+
+
+def read_metadata(path: Path) -> Dict[str, str]:
+    """The strings that were given to `pack`; errors as for `unpack`."""
+    return PackedFile.read(path).metadata
+
+
+@torch.no_grad()
+def load_packed_(module: nn.Module, path: Path) -> None:
+    """Loads a packed file into a plain or an equally quantized module, which then has its values.
+
+    In a quantized module the latent weights become the file's values and the codebook the file's;
+    training can go on from there with `step_`.
+
+    Raises:
+        PackedMismatchError: listing missing and unexpected names and differing shapes and bits;
+            the module is then unchanged.
+        PackedFileError, OSError: as for `unpack`.
+    """
+    packed = PackedFile.read(path)
+    values = {**{name: item.value for name, item in packed.quantized.items()}, **packed.plain}
+    targets = {site.name: site for site in sites(module)}
+    problems = [f"unexpected {name}" for name in values if name not in targets]
+    for site in targets.values():
+        problems += _problems(site, values, packed.quantized)
+    if problems:
+        raise PackedMismatchError(
+            f"'{os.fspath(path)}' does not fit {type(module).__name__}: {'; '.join(problems)}"
+        )
+    for name, value in values.items():
+        site = targets[name]
+        site.weight.copy_(value)
+        if site.quantizer is not None:
+            codebook = packed.quantized[name].codebook
+            site.quantizer.adopt_(codebook.to(site.weight.device), site.weight)
+
+
+def _problems(
+    site: Site, values: Dict[str, Tensor], quantized: Dict[str, PackedTensor]
+) -> List[str]:
+    if site.name not in values:
+        needed = site.quantizer is not None or site.weight.requires_grad
+        return [f"missing {site.name}"] if needed else []
+    here, there = tuple(site.weight.shape), tuple(values[site.name].shape)
+    if here != there:
+        return [f"{site.name} has shape {there} in the file and {here} here"]
+    if site.quantizer is not None:
+        bits = quantized[site.name].bits if site.name in quantized else torch.finfo(STORED).bits
+        if bits != site.quantizer.bits:
+            return [f"{site.name} has {bits} bits in the file and {site.quantizer.bits} here"]
+    return []
+
+
+def _stored(module: nn.Module) -> List[Site]:
+    stored = [s for s in sites(module) if s.quantizer is not None or s.weight.requires_grad]
+    if all(site.quantizer is None for site in stored):
+        raise NotQuantizedError(
+            f"{type(module).__name__} has no quantized parameter; call quantize_ first"
+        )
+    return stored
+
+
+def _finite(tensor: Tensor, name: str) -> Tensor:
+    if not torch.isfinite(tensor).all():
+        raise HalfPrecisionOverflowError(
+            f"parameter '{name}' is not finite in half precision and cannot be packed"
+        )
+    return tensor

@@ -1,0 +1,172 @@
+"""The straight-through quantizer of one weight tensor, an nn.Module used as a parametrization."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, Dict, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from .errors import HalfPrecisionOverflowError, InvalidOptionError
+from .kmeans import kmeans_1d, require_clusterable
+
+MAX_BITS = 8
+STORED = torch.float16  # the precision of centroids in files, and therefore in the model
+
+
+def uniform_levels(x: Tensor, k: int) -> Tensor:
+    """Centres of `k` cells of equal width between the extremes of `x`: float32, shape (k,).
+
+    Where `x` has at most `k` distinct values, those, as in `kmeans_1d`.
+    """
+    values: Tensor = torch.unique(x.float())
+    if len(values) <= k:
+        return torch.cat([values, values[-1:].expand(k - len(values))])
+    low, high = values[0], values[-1]
+    cells = torch.arange(k, dtype=low.dtype, device=low.device)
+    return low + (high - low) * ((cells + 0.5) / k)
+
+
+CODEBOOKS: Dict[str, Callable[[Tensor, int], Tensor]] = {
+    "kmeans": kmeans_1d,
+    "uniform": uniform_levels,
+}
+
+
+def check_options(bits: Any, interval: Any, kl_threshold: Any, codebook: Any) -> None:
+    """Raises InvalidOptionError for the first option that lies outside its range."""
+
+    def integer(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    if not (integer(bits) and 1 <= bits <= MAX_BITS):
+        raise InvalidOptionError(f"bits must be an integer from 1 to {MAX_BITS}, got {bits!r}")
+    if not (integer(interval) and interval >= 1):
+        raise InvalidOptionError(f"interval must be a positive number of steps, got {interval!r}")
+    number = isinstance(kl_threshold, float) or integer(kl_threshold)
+    if not number or math.isnan(kl_threshold) or kl_threshold < 0:
+        raise InvalidOptionError(f"kl_threshold must be a number >= 0, got {kl_threshold!r}")
+    if codebook not in CODEBOOKS:
+        raise InvalidOptionError(f"codebook must be one of {sorted(CODEBOOKS)}, got {codebook!r}")
+
+
+class Quantizer(nn.Module):
+    """Maps each weight to the nearest of 2^bits centroids; the gradient passes straight through.
+
+        W_q = sigma Q((W - mu) / sigma) + mu,    dL/dW = dL/dW_q
+
+    with mu and sigma the mean and the standard deviation of the current weights, taken as
+    constants in the gradient. `forward` is pure: `fit_` and `adopt_` alone change the codebook.
+    The result holds nothing but half-precision centroids, in the dtype of the weights.
+
+    Source: QPrompt (arXiv:2407.10704), section on K-Means quantization; straight-through
+    estimator (arXiv:1308.3432).
+
+    Args:
+        bits: 1 to 8.
+        normalize: whether the codebook follows mu and sigma between fits.
+        interval: training steps between two fits at least.
+        kl_threshold: divergence in nats above which the codebook is fitted again.
+        codebook: "kmeans" or "uniform".
+        name: of the parameter, for messages.
+
+    Raises:
+        InvalidOptionError: an option is outside its range.
+    """
+
+    # State that a checkpoint carries: centroids of the normalised weights, the histogram of the
+    # weights of the last fit over them, steps since that fit, and number of fits.
+    codebook: Tensor
+    counts: Tensor
+    steps: Tensor
+    fits: Tensor
+
+    def __init__(
+        self,
+        bits: int,
+        normalize: bool,
+        interval: int,
+        kl_threshold: float,
+        codebook: str,
+        name: str = "weight",
+    ) -> None:
+        super().__init__()
+        check_options(bits, interval, kl_threshold, codebook)
+        self.bits, self.normalize, self.name = bits, normalize, name
+        self.interval, self.kl_threshold, self.kind = interval, kl_threshold, codebook
+        # Double precision makes denormalisation undo normalisation to the last bit that counts,
+        # so that weights that are centroids already stay what they are.
+        self.register_buffer("codebook", torch.zeros(2**bits, dtype=torch.float64))
+        self.register_buffer("counts", torch.zeros(2**bits, dtype=torch.long))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("fits", torch.zeros((), dtype=torch.long))
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, bits={self.bits}, codebook={self.kind}, normalize={self.normalize}"
+
+    def forward(self, weight: Tensor) -> Tensor:
+        indices, centroids = self.encode(weight)
+        quantized = centroids.to(weight.dtype)[indices]
+        return quantized + (weight - weight.detach())  # in this order the value is exact
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Lets `module.name = tensor` set the latent weights."""
+        return weight
+
+    @torch.no_grad()
+    def encode(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
+        """Indices (shape of `weight`, int64) and half-precision centroids (shape (2^bits,))."""
+        mu, sigma = self._moments(weight)
+        centroids = self.codebook * sigma + mu
+        midpoints = ((centroids[1:] + centroids[:-1]) / 2).float()
+        # Rounded to the dtype of the weights first, so that both dtypes hold the same numbers;
+        # adding zero turns -0.0 into 0.0.
+        stored = centroids.to(weight.dtype).to(STORED) + 0.0
+        return torch.bucketize(weight.detach().float(), midpoints), stored
+
+    def histogram(self, weight: Tensor) -> Tensor:
+        """Number of weights at each index, int64, shape (2^bits,)."""
+        return torch.bincount(self.encode(weight)[0].reshape(-1), minlength=len(self.codebook))
+
+    @torch.no_grad()
+    def fit_(self, weight: Tensor) -> None:
+        """Fits the codebook to the weights.
+
+        K-Means and normalisation commute, so the weights themselves are clustered and 2^bits
+        centroids are normalised in place of N weights.
+
+        Raises:
+            EmptyWeightsError, NonFiniteWeightsError, HalfPrecisionOverflowError: naming the
+                parameter.
+        """
+        require_clusterable(weight, f"parameter '{self.name}'")
+        centroids = CODEBOOKS[self.kind](weight.detach(), len(self.codebook))
+        if not torch.isfinite(centroids.to(STORED)).all():
+            raise HalfPrecisionOverflowError(
+                f"parameter '{self.name}' needs the centroid {float(centroids.abs().max()):g}, "
+                f"beyond half precision ({torch.finfo(STORED).max:g}); leave it out with `params`"
+            )
+        self.adopt_(centroids, weight)
+        self.fits += 1
+
+    @torch.no_grad()
+    def adopt_(self, centroids: Tensor, weight: Tensor) -> None:
+        """Takes sorted centroids (shape (2^bits,), in the scale of `weight`) as the codebook."""
+        mu, sigma = self._moments(weight)
+        self.codebook.copy_((centroids.to(mu) - mu) / sigma)
+        self.counts.copy_(self.histogram(weight))
+        self.steps.zero_()
+
+    def _moments(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
+        """Mean and standard deviation in double precision, or 0 and 1."""
+        if not self.normalize:
+            return self.codebook.new_zeros(()), self.codebook.new_ones(())
+        sigma, mu = torch.std_mean(weight.detach().to(self.codebook), unbiased=False)
+        return mu, torch.where(sigma > 0, sigma, torch.ones_like(sigma))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Quantizer:
+        codebook = self.codebook
+        super()._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        self.codebook = codebook.to(self.codebook.device)  # half() and float() move it, no more
+        return self

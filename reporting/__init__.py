@@ -1,0 +1,1 @@
+"""Tables and plots from the results.json files that runs leave behind."""

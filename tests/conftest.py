@@ -1,0 +1,71 @@
+"""Whole runs for tests: train.py as a user calls it, and trainers built in this process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).parents[1]
+
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of child processes
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory):
+    """A data root that keeps the digits once they are written."""
+    return tmp_path_factory.mktemp("data")
+
+
+def arguments(data_root, trainer, output_dir=None, *flags, config="tiny", opts=()):
+    """The command line of a short run on digits."""
+    return [
+        *("--root", str(data_root), "--seed", "1", "--trainer", trainer),
+        *("--dataset-config-file", "configs/datasets/digits.yaml"),
+        *("--config-file", f"configs/trainers/{trainer}/{config}.yaml"),
+        *(("--output-dir", str(output_dir)) if output_dir else ()),
+        *flags,
+        *("DATASET.NUM_SHOTS", "4", "DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.MAX_EPOCH", "2"),
+        *map(str, opts),
+    ]
+
+
+@pytest.fixture(scope="session")
+def command(data_root):
+    """Run train.py as a process and return it finished."""
+
+    def run(trainer, output_dir, *flags, **options):
+        command = [sys.executable, "train.py"]
+        command += arguments(data_root, trainer, output_dir, *flags, **options)
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture
+def build(data_root, monkeypatch):
+    """Build a trainer in this process, seeded like a run of train.py."""
+    monkeypatch.chdir(REPOSITORY)
+
+    def build(trainer, output_dir, *flags, **options):
+        import train
+        from dassl.engine import build_trainer
+        from dassl.utils import set_random_seed
+
+        cfg = train.setup_cfg(
+            train.parse_args(arguments(data_root, trainer, output_dir, *flags, **options))
+        )
+        set_random_seed(cfg.SEED)
+        return build_trainer(cfg)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def result():
+    """Read the results.json of a run."""
+    return lambda folder: json.loads((Path(folder) / "results.json").read_text())

@@ -1,0 +1,97 @@
+import pytest
+from yacs.config import CfgNode as YacsNode
+
+from dassl.config import UnknownConfigKeyError, clean_cfg, get_cfg_default
+
+
+@pytest.fixture
+def cfg():
+    cfg = get_cfg_default()
+    cfg.TRAINER.COOP = YacsNode()  # as hosts' extend_cfg adds it
+    cfg.TRAINER.COOP.N_CTX = 16
+    cfg.TRAINER.COOP.CTX_INIT = ""
+    cfg.TRAINER.MAPLE = YacsNode({"N_CTX": 2})
+    return cfg
+
+
+def test_defaults_are_independent_copies():
+    get_cfg_default().OPTIM.LR = 9.0
+    assert get_cfg_default().OPTIM.LR == 0.0003
+    assert get_cfg_default().DATASET.SUBSAMPLE_CLASSES == "all"
+
+
+def test_file_and_options_reach_nodes_of_hosts(cfg, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "INPUT:\n  SIZE: [32, 32]\nOPTIM:\n  LR: 1\n  WARMUP_CONS_LR: 1e-5\n"
+        "TRAINER:\n  COOP:\n    N_CTX: 4\n    CTX_INIT: a photo of a\nDATALOADER: {}\n"
+    )
+    cfg.merge_from_file(path)
+    assert cfg.INPUT.SIZE == (32, 32)
+    assert cfg.OPTIM.LR == 1.0 and isinstance(cfg.OPTIM.LR, float)
+    assert cfg.OPTIM.WARMUP_CONS_LR == 1e-5
+    assert (cfg.TRAINER.COOP.N_CTX, cfg.TRAINER.COOP.CTX_INIT) == (4, "a photo of a")
+    assert cfg.DATALOADER.NUM_WORKERS == 4
+    cfg.merge_from_list(["TRAINER.COOP.N_CTX", "8", "USE_CUDA", "False"])
+    assert cfg.TRAINER.COOP.N_CTX == 8 and cfg.USE_CUDA is False
+    other = get_cfg_default()
+    other.SEED = 0
+    cfg.merge_from_other_cfg(other)
+    assert cfg.SEED == 0
+
+
+@pytest.mark.parametrize(
+    ("yaml", "key", "close"),
+    [
+        ("OPTIM:\n  LRR: 0.1\n", "OPTIM.LRR", "OPTIM.LR"),
+        ("OPTIMM:\n  LR: 0.1\n", "OPTIMM.LR", "OPTIM.LR"),
+        ("SEEDS: 1\n", "SEEDS", "SEED"),
+        ("TRAINER:\n  COOP:\n    NCTX: 4\n", "TRAINER.COOP.NCTX", "TRAINER.COOP.N_CTX"),
+        ("trainer:\n  coop:\n    n_ctx: 4\n", "trainer.coop.n_ctx", "TRAINER.COOP.N_CTX"),
+        ("SEED:\n  VALUE: 4\n", "SEED.VALUE", "SEED"),
+    ],
+)
+def test_unknown_key_names_key_file_and_nearest(cfg, tmp_path, yaml, key, close):
+    path = tmp_path / "typo.yaml"
+    path.write_text(yaml)
+    with pytest.raises(UnknownConfigKeyError) as error:
+        cfg.merge_from_file(path)
+    assert all(part in str(error.value) for part in (f'"{key}"', str(path), f'"{close}"'))
+    with pytest.raises(KeyError, match=f'"{close}"'):
+        cfg.merge_from_list([key, 1])
+
+
+def test_bad_values(cfg, tmp_path):
+    with pytest.raises(ValueError, match="OPTIM.MAX_EPOCH.*int.*'many'"):
+        cfg.merge_from_list(["OPTIM.MAX_EPOCH", "many"])
+    with pytest.raises(ValueError, match="OPTIM.*section"):
+        cfg.merge_from_list(["OPTIM", 3])
+    with pytest.raises(ValueError, match="SEED"):
+        cfg.merge_from_list(["SEED"])
+    path = tmp_path / "broken.yaml"
+    path.write_text("A: [1\n")
+    with pytest.raises(ValueError, match="broken.yaml"):
+        cfg.merge_from_file(path)
+    cfg.freeze()
+    with pytest.raises(AttributeError, match="immutable"):
+        cfg.merge_from_list(["SEED", 3])
+
+
+def test_file_may_build_on_another(cfg, tmp_path):
+    (tmp_path / "base.yaml").write_text("SEED: 5\nTRAINER:\n  COOP:\n    N_CTX: 4\n")
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / "own.yaml"
+    path.write_text("_BASE_: ../base.yaml\nSEED: 6\n")
+    cfg.merge_from_file(path)
+    assert (cfg.SEED, cfg.TRAINER.COOP.N_CTX) == (6, 4)
+
+
+def test_new_allowed_nodes_take_new_keys(cfg):
+    cfg.TRAINER.FREE = YacsNode(new_allowed=True)
+    cfg.merge_from_list(["TRAINER.FREE.A.B", 3])
+    assert cfg.TRAINER.FREE.A.B == 3
+
+
+def test_clean_cfg(cfg):
+    clean_cfg(cfg, "CoOp")
+    assert set(cfg.TRAINER) == {"NAME", "COOP"}

@@ -1,0 +1,308 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dassl.config import get_cfg_default
+from dassl.engine import RunMismatchError, build_trainer
+from dassl.utils import CheckpointError, OutputDirError, UnknownNameError, read_json, setup_logger
+
+
+class Interrupted(Exception):
+    pass
+
+
+def parse_log(path, end_signal):
+    """Read the last accuracy after ``end_signal``, as CoOp's parse_test_res.py does."""
+    found, go = None, False
+    for line in Path(path).read_text().splitlines():
+        go = go or end_signal in line
+        match = re.search(r"\* accuracy: ([\.\deE+-]+)%", line)
+        if go and match:
+            found = float(match[1])
+    return found
+
+
+def weights(trainer):
+    return {name: t.clone() for name, t in trainer.model.state_dict().items()}
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def interrupt(trainer, epoch):
+    """Train, and die after the hooks of the given epoch (counted from 1)."""
+    after_epoch = trainer.after_epoch
+
+    def die():
+        after_epoch()
+        if trainer.epoch + 1 == epoch:
+            raise Interrupted
+
+    trainer.after_epoch = die
+    with pytest.raises(Interrupted):
+        trainer.train()
+    trainer.close_writer()
+
+
+def test_whole_run(make_trainer, tmp_path):
+    out = tmp_path / "out"
+    setup_logger(out)
+    trainer = make_trainer()
+    trainer.train()
+    sys.stdout.close()
+    log = (out / "log.txt").read_text()
+    pattern = (
+        r"epoch \[1/4\] batch \[2/5\] time \d+\.\d{3} \(.*?\) data \d+\.\d{3} \(.*?\) "
+        r"loss \d+\.\d{4} \(.*?\) lr 1\.0000e-05 eta \d:\d\d:\d\d\n"
+    )
+    assert re.search(pattern, log)
+    assert len(re.findall(r"^epoch \[", log, re.M)) == 8
+    assert "Evaluate on the *test* set\n=> result\n* total: 18\n" in log
+    assert re.search(r"Elapsed: \d:\d\d:\d\d\n", log)
+    record = read_json(out / "results.json")
+    accuracy = record["metrics"]["accuracy"]
+    assert accuracy > 60  # it learns: chance is 33
+    assert parse_log(out / "log.txt", "Finish training") == pytest.approx(accuracy, abs=0.005)
+    assert parse_log(out / "log.txt", "=> result") == pytest.approx(accuracy, abs=0.005)
+    assert record["format_version"] == 1
+    expected = {"trainer": "ToyTrainer", "dataset": "Toy", "backbone": "", "seed": 1}
+    expected |= {"num_shots": -1, "subsample_classes": "all", "split": "test", "epoch": 4}
+    assert expected.items() <= record.items()
+    assert record["metrics"].keys() == {"accuracy", "error_rate", "macro_f1", "total", "correct"}
+    assert record["config"]["OPTIM"]["LR"] == 0.02
+    assert {"python", "torch", "numpy"} <= record["versions"].keys()
+    assert record["wall_time_s"] > 0 and record["peak_memory_bytes"] > 1e7
+    assert record["stored_bytes"] == 17
+    assert any((out / "tensorboard").iterdir())
+    checkpoint = torch.load(out / "learner" / "model.pth.tar-4", weights_only=True)
+    assert checkpoint["state_dict"].keys() == {"2.weight", "2.bias"}
+    assert {"epoch", "optimizer", "scheduler", "val_result"} <= checkpoint.keys()
+    assert (out / "learner" / "checkpoint").read_text().strip() == "model.pth.tar-4"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_same_seed_same_run(make_trainer, seed):
+    runs = []
+    for out in ("a", "b"):
+        trainer = make_trainer("SEED", seed, out=out)
+        trainer.train()
+        runs.append((weights(trainer), read_json(Path(trainer.output_dir, "results.json"))))
+    assert same(runs[0][0], runs[1][0])
+    assert runs[0][1]["metrics"] == runs[1][1]["metrics"]
+    assert runs[0][1]["seed"] == seed
+    other = make_trainer("SEED", 2, out="c")
+    other.train()
+    assert not same(runs[0][0], weights(other))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("final", ["last_step", "best_val"])
+def test_interrupted_and_resumed_is_undisturbed(make_trainer, workers, final):
+    opts = ["TRAIN.CHECKPOINT_FREQ", 1, "DATALOADER.NUM_WORKERS", workers]
+    opts += ["TEST.FINAL_MODEL", final]
+    whole = make_trainer(*opts, out="whole")
+    whole.train()
+    interrupt(make_trainer(*opts, out="cut"), 2)
+    resumed = make_trainer(*opts, out="cut")
+    resumed.train()
+    assert resumed.start_epoch == 2
+    assert same(weights(whole), weights(resumed))
+    a, b = (read_json(Path(t.output_dir, "results.json")) for t in (whole, resumed))
+    assert (a["metrics"], a["epoch"]) == (b["metrics"], b["epoch"])
+    assert whole.best_result == resumed.best_result
+
+
+def test_resume_from_another_folder(make_trainer, tmp_path):
+    opts = ["TRAIN.CHECKPOINT_FREQ", 1]
+    interrupt(make_trainer(*opts, out="cut"), 2)
+    resumed = make_trainer(*opts, "RESUME", str(tmp_path / "cut"), out="new")
+    resumed.train()
+    assert resumed.start_epoch == 2
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        make_trainer("RESUME", str(tmp_path / "nowhere"), out="x").train()
+
+
+def test_finished_run_trains_no_more(make_trainer):
+    first = make_trainer()
+    first.train()
+    again = make_trainer()
+    again.run_epoch = None
+    again.train()
+    assert same(weights(first), weights(again))
+
+
+def test_best_val(make_trainer, tmp_path):
+    trainer = make_trainer("TEST.FINAL_MODEL", "best_val")
+    scores = iter([50.0, 80.0, 70.0, 80.0])
+    test, seen = trainer.test, {}
+
+    def fake(split=None):
+        if split == "val":
+            seen[trainer.epoch + 1] = weights(trainer)
+            return next(scores)
+        return test(split)
+
+    trainer.test = fake
+    trainer.train()
+    assert same(weights(trainer), seen[2]) and not same(seen[2], seen[4])
+    best = torch.load(tmp_path / "out" / "learner" / "model-best.pth.tar", weights_only=True)
+    assert (best["epoch"], best["val_result"]) == (2, 80.0)
+    assert read_json(tmp_path / "out" / "results.json")["epoch"] == 2
+
+
+def test_scores_on_the_way_are_not_results(make_trainer, tmp_path):
+    trainer = make_trainer("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 1)
+    interrupt(trainer, 3)
+    assert not list((tmp_path / "out").glob("results*.json"))
+
+
+def test_evaluate_only(make_trainer, tmp_path, capsys):
+    trained = make_trainer("TRAIN.CHECKPOINT_FREQ", 2)
+    trained.train()
+    metrics = read_json(tmp_path / "out" / "results.json")["metrics"]
+    for _ in range(2):
+        trainer = make_trainer(out="eval")
+        trainer.load_model(str(tmp_path / "out"), epoch=4)
+        assert trainer.test() == metrics["accuracy"]
+        record = read_json(tmp_path / "eval" / "results.json")
+        assert (record["metrics"], record["epoch"]) == (metrics, 4)
+        assert not (tmp_path / "eval" / "tensorboard").exists()
+    assert "* missing keys: none\n* unexpected keys: none\n" in capsys.readouterr().out
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    trainer = make_trainer()  # into the folder of the training run
+    trainer.load_model(str(tmp_path / "out"))
+    assert trainer.epochs_done == 4
+    trainer.test()
+    trainer.test("val")
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
+    assert read_json(tmp_path / "out" / "results-val.json")["split"] == "val"
+    trainer.load_model(str(tmp_path / "out"), epoch=2)
+    with pytest.raises(RunMismatchError, match=r"epoch \(4 -> 2\)"):
+        trainer.test()
+
+
+def test_untrained_evaluation_has_no_epoch(make_trainer, tmp_path):
+    trainer = make_trainer()
+    trainer.load_model("")
+    trainer.test()
+    assert read_json(tmp_path / "out" / "results.json")["epoch"] is None
+
+
+def test_load_model_errors(make_trainer, tmp_path):
+    make_trainer("TRAIN.CHECKPOINT_FREQ", 2).train()
+    out = tmp_path / "out"
+    trainer = make_trainer(out="eval")
+    with pytest.raises(FileNotFoundError, match=r"epoch 3 \(epochs there: 2, 4\)"):
+        trainer.load_model(str(out), epoch=3)
+    with pytest.raises(FileNotFoundError, match=r"epochs there: none"):
+        trainer.load_model(str(tmp_path / "nowhere"))
+    wrong = make_trainer("INPUT.SIZE", (8, 8), out="eval")
+    wrong.model[2] = torch.nn.Linear(192, 5)
+    with pytest.raises(CheckpointError, match=r"2.weight.*\[3, 192\].*\[5, 192\]"):
+        wrong.load_model(str(out), epoch=4)
+    path = out / "learner" / "model.pth.tar-4"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="model.pth.tar-4.*truncated"):
+        trainer.load_model(str(out), epoch=4)
+
+
+def test_other_configuration_in_the_same_folder(make_trainer, tmp_path):
+    make_trainer("TRAIN.CHECKPOINT_FREQ", 2).train()
+    before = (tmp_path / "out" / "results.json").read_bytes()
+    for action in (lambda t: t.train(), lambda t: t.test()):
+        with pytest.raises(RunMismatchError, match=r"SEED \(1 -> 3\).*OPTIM.LR \(0.02 -> 0.5\)"):
+            action(make_trainer("OPTIM.LR", 0.5, "SEED", 3))
+    assert (tmp_path / "out" / "results.json").read_bytes() == before
+    # what cannot change results may differ
+    make_trainer("TRAIN.PRINT_FREQ", 1, "DATALOADER.NUM_WORKERS", 1, "VERBOSE", False).train()
+
+
+def test_interrupted_run_of_other_configuration_is_not_resumed(make_trainer):
+    interrupt(make_trainer("TRAIN.CHECKPOINT_FREQ", 1), 1)
+    with pytest.raises(RunMismatchError, match="OPTIM.LR"):
+        make_trainer("OPTIM.LR", 0.5).train()
+
+
+def test_damaged_record(make_trainer, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.json").write_text("{")
+    with pytest.raises(RunMismatchError, match="results.json"):
+        make_trainer().train()
+
+
+def test_non_finite_loss(make_trainer):
+    trainer = make_trainer("OPTIM.LR", 1e38, "OPTIM.WARMUP_EPOCH", -1)
+    with pytest.raises(FloatingPointError, match="infinite or NaN"):
+        trainer.train()
+    trainer.close_writer()
+
+
+def test_bad_settings(make_trainer, tmp_path):
+    with pytest.raises(UnknownNameError, match="Did you mean ToyTrainer"):
+        make_trainer("TRAINER.NAME", "ToyTrainr")
+    with pytest.raises(ValueError, match="FINAL_MODEL.*best_val"):
+        make_trainer("TEST.FINAL_MODEL", "best")
+    with pytest.raises(ValueError, match='split is "train"'):
+        make_trainer().test("train")
+    trainer = make_trainer("TEST.FINAL_MODEL", "best_val")
+    trainer.val_loader = None
+    with pytest.raises(ValueError, match="validation"):
+        trainer.train()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputDirError, match="writable"):
+        make_trainer(out="file/out").train()
+
+
+def test_model_registry(make_trainer):
+    trainer = make_trainer()
+    assert trainer.get_model_names() == trainer.get_model_names("learner") == ["learner"]
+    with pytest.raises(KeyError, match="other"):
+        trainer.get_model_names("other")
+    with pytest.raises(ValueError, match="already"):
+        trainer.register_model("learner")
+    trainer.set_model_mode("eval")
+    assert not trainer.model.training
+    with pytest.raises(ValueError, match="Unknown mode"):
+        trainer.set_model_mode("fly")
+
+
+def test_models_of_different_epochs_are_not_resumed(make_trainer, tmp_path):
+    trainer = make_trainer()
+    trainer.register_model("second", torch.nn.Linear(1, 1))
+    trainer.save_model(1, str(tmp_path / "out"))
+    trainer._models.pop("second")
+    trainer.save_model(2, str(tmp_path / "out"))
+    trainer.register_model("third", torch.nn.Linear(1, 1))
+    assert trainer.resume_model_if_exist(str(tmp_path / "out")) == 0  # third has no checkpoint
+    trainer._models = {"learner": trainer.model, "second": torch.nn.Linear(1, 1)}
+    with pytest.raises(CheckpointError, match=r"different epochs \(\[2, 3\]\)"):
+        trainer.resume_model_if_exist(str(tmp_path / "out"))
+
+
+def test_import_is_light():
+    heavy = ["torchvision", "sklearn", "matplotlib", "tensorboard", "open_clip"]
+    code = (
+        "import sys, dassl.engine, dassl.data.transforms, dassl.evaluation, dassl.optim\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_json_of_results_is_strict(make_trainer, tmp_path):
+    make_trainer().train()
+    text = (tmp_path / "out" / "results.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_build_trainer_needs_a_name():
+    with pytest.raises(UnknownNameError, match='""'):
+        build_trainer(get_cfg_default())

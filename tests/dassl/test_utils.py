@@ -1,0 +1,138 @@
+import io
+import sys
+
+import pytest
+from torch import nn
+
+from dassl.utils import (
+    Logger,
+    MetricMeter,
+    OutputDirError,
+    ProgressBar,
+    Registry,
+    UnknownNameError,
+    check_isfile,
+    collect_env_info,
+    count_num_param,
+    listdir_nohidden,
+    mkdir_if_missing,
+    open_all_layers,
+    open_specified_layers,
+    read_json,
+    setup_logger,
+    tolist_if_not,
+    write_json,
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_registry():
+    registry = Registry("PLANT")
+
+    @registry.register()
+    class Oak:
+        pass
+
+    class Elm:
+        pass
+
+    assert registry.register(Elm) is Elm
+    assert registry.get("Oak") is Oak
+    assert registry.registered_names() == ["Oak", "Elm"]
+    with pytest.raises(ValueError, match="already"):
+        registry.register(Elm)
+    registry.register(Elm, force=True)
+    with pytest.raises(KeyError) as error:
+        registry.get("oka")
+    assert isinstance(error.value, UnknownNameError)
+    assert str(error.value) == 'Unknown PLANT "oka". Did you mean Oak? Registered: Elm, Oak'
+
+
+def test_logger_mirrors_stdout_and_keeps_old_logs(tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    for word in ("one", "two", "three"):
+        setup_logger(tmp_path / "run")
+        print(word)
+    setup_logger("")
+    assert sys.stdout.terminal is terminal  # never stacked
+    sys.stdout.close()
+    logs = sorted((tmp_path / "run").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert [log.read_text() for log in logs] == ["one\n", "two\n", "three\n"]
+    assert (tmp_path / "run" / "log.txt").read_text() == "one\n"
+    assert all(log.name.startswith("log.txt") for log in logs)
+    assert terminal.getvalue() == "one\ntwo\nthree\n"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_bar_or_lines_but_not_both(tmp_path, monkeypatch, is_terminal):
+    kind = Terminal if is_terminal else io.StringIO
+    out, err = kind(), kind()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    setup_logger(tmp_path)
+    bar = ProgressBar([1, 2, 3], desc="epoch")
+    for item in bar:
+        bar.log(f"line {item}")
+    sys.stdout.close()
+    assert (tmp_path / "log.txt").read_text() == "line 1\nline 2\nline 3\n"
+    assert ("line" in out.getvalue()) is not is_terminal
+    assert ("epoch" in err.getvalue()) is is_terminal
+
+
+def test_unwritable_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    for action in (
+        lambda: setup_logger(tmp_path / "file" / "out"),
+        lambda: setup_logger(tmp_path / "file"),
+        lambda: mkdir_if_missing(tmp_path / "file" / "out"),
+        lambda: write_json({}, tmp_path / "file" / "out.json"),
+    ):
+        with pytest.raises(OutputDirError, match="file.*writable"):
+            action()
+    assert not isinstance(sys.stdout, Logger)
+
+
+def test_files(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    write_json({"x": [1, None]}, path)
+    assert read_json(path) == {"x": [1, None]}
+    with pytest.raises(TypeError):
+        write_json({"x": object()}, path)
+    assert read_json(path) == {"x": [1, None]}
+    (path.parent / ".hidden").write_text("")
+    (path.parent / "a.txt").write_text("")
+    assert listdir_nohidden(path.parent, sort=True) == ["a.txt", "b.json"]
+    assert check_isfile(path)
+    with pytest.warns(UserWarning, match="nowhere"):
+        assert not check_isfile(tmp_path / "nowhere")
+
+
+def test_layers():
+    model = nn.ModuleDict({"a": nn.Linear(2, 3), "b": nn.Dropout(), "c": nn.Linear(3, 1)})
+    assert count_num_param(model) == count_num_param(params=model.parameters()) == 13
+    open_specified_layers(model, "c")
+    assert [p.requires_grad for p in model.parameters()] == [False, False, True, True]
+    assert (model["a"].training, model["c"].training) == (False, True)
+    open_all_layers(model)
+    assert all(p.requires_grad for p in model.parameters()) and model["a"].training
+    with pytest.raises(ValueError, match="d"):
+        open_specified_layers(model, ["d"])
+    with pytest.raises(ValueError):
+        count_num_param()
+
+
+def test_small_helpers():
+    assert tolist_if_not(1) == tolist_if_not([1]) == [1]
+    assert "torch: " in collect_env_info()
+    meter = MetricMeter()
+    meter.update({"loss": 1.0, "acc": 50})
+    meter.update({"loss": 3.0})
+    meter.update(None)
+    assert str(meter) == "loss 3.0000 (2.0000) acc 50.0000 (50.0000)"
+    with pytest.raises(TypeError, match="mapping"):
+        meter.update(3)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from qprompt import NonFiniteWeightsError, Quantizer
+from qprompt.clustering import adapt_, kl_divergence
+
+
+def weights():
+    return torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def other_shape():
+    """Weights whose normalised distribution is far from normal."""
+    return weights().exp()
+
+
+def fitted(interval, kl_threshold):
+    quantizer = Quantizer(2, True, interval, kl_threshold, "kmeans", "ctx")
+    quantizer.fit_(weights())
+    return quantizer
+
+
+@pytest.mark.parametrize("interval", [1, 3, 10])
+def test_no_fit_before_the_interval_and_a_fit_when_it_has_passed(interval):
+    quantizer = fitted(interval, 0.01)
+    for _ in range(2):
+        fits = [adapt_(quantizer, other) for other in [other_shape()] * (interval - 1)]
+        before = quantizer.codebook.clone()
+        assert not any(fits)
+        assert adapt_(quantizer, weights() if quantizer.fits > 1 else other_shape())
+        assert not torch.equal(before, quantizer.codebook) and int(quantizer.steps) == 0
+    assert int(quantizer.fits) == 3
+
+
+def test_no_fit_below_the_divergence():
+    quantizer = fitted(1, 0.01)
+    assert not any(adapt_(quantizer, weights() * 5 + 3) for _ in range(5)), "moments do not count"
+    assert int(quantizer.steps) == 5
+    divergence = float(kl_divergence(quantizer.histogram(other_shape()), quantizer.counts))
+    quantizer.kl_threshold = divergence * 1.001
+    assert not adapt_(quantizer, other_shape())
+    quantizer.kl_threshold = divergence * 0.999
+    assert adapt_(quantizer, other_shape())
+
+
+def test_fitted_codebook_is_that_of_the_current_weights():
+    quantizer = fitted(1, 0.01)
+    adapt_(quantizer, other_shape())
+    fresh = Quantizer(2, True, 1, 0.01, "kmeans")
+    fresh.fit_(other_shape())
+    assert torch.equal(quantizer.codebook, fresh.codebook)
+    assert torch.equal(quantizer.counts, fresh.counts)
+
+
+def test_divergence_agrees_with_torch():
+    p, q = torch.tensor([5, 1, 10, 4]), torch.tensor([2, 8, 3, 7])
+    expected = F.kl_div(((q + 1) / (q + 1).sum()).log(), (p + 1) / (p + 1).sum(), reduction="sum")
+    torch.testing.assert_close(kl_divergence(p, q).float(), expected)
+    assert kl_divergence(p, q) != kl_divergence(q, p)
+
+
+def test_divergence_of_empty_bins():
+    p, q = torch.tensor([0, 10, 0]), torch.tensor([10, 0, 0])
+    assert kl_divergence(p, p) == 0
+    assert 0 < kl_divergence(p, q) < float("inf")
+
+
+def test_diverged_training_names_the_parameter():
+    quantizer = fitted(1, 0.01)
+    with pytest.raises(NonFiniteWeightsError, match="'ctx'"):
+        adapt_(quantizer, torch.full((64, 64), float("nan")))

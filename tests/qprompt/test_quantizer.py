@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from qprompt import (
+    HalfPrecisionOverflowError,
+    InvalidOptionError,
+    NonFiniteWeightsError,
+    Quantizer,
+    kmeans_1d,
+)
+
+BITS = [1, 2, 3, 4, 8]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+SHAPES = [(1, 1), (3, 5), (4, 160), (2, 3, 7)]
+
+grid = [
+    pytest.mark.parametrize("codebook", ["kmeans", "uniform"]),
+    pytest.mark.parametrize("normalize", [True, False]),
+    pytest.mark.parametrize("dtype", DTYPES, ids=str),
+    pytest.mark.parametrize("bits", BITS),
+    pytest.mark.parametrize("shape", SHAPES, ids=str),
+]
+
+
+def over_grid(test):
+    for mark in grid:
+        test = mark(test)
+    return test
+
+
+def weights(shape, dtype, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(shape, generator=generator) * 0.02 + 0.003).to(dtype)
+
+
+def fitted(weight, bits, normalize=True, codebook="kmeans"):
+    quantizer = Quantizer(bits, normalize, 10, 0.01, codebook, "ctx")
+    quantizer.fit_(weight)
+    return quantizer
+
+
+@over_grid
+def test_invariants(shape, bits, dtype, normalize, codebook):
+    weight = weights(shape, dtype).requires_grad_()
+    quantizer = fitted(weight, bits, normalize, codebook)
+    before = copy.deepcopy(quantizer.state_dict())
+    value = quantizer(weight)
+
+    assert value.shape == weight.shape and value.dtype == dtype
+    assert len(value.detach().unique()) <= 2**bits
+    assert torch.equal(value, value.half().to(dtype)), "not a half-precision number"
+    assert torch.equal(value, quantizer(weight)), "forward is not a function"
+    for name, tensor in quantizer.state_dict().items():
+        assert torch.equal(tensor, before[name]), f"forward changed {name}"
+
+    gradient = torch.randn(shape).to(dtype)
+    value.backward(gradient)
+    assert torch.equal(weight.grad, gradient)
+
+
+@over_grid
+def test_fitting_quantized_weights_changes_nothing(shape, bits, dtype, normalize, codebook):
+    weight = weights(shape, dtype)
+    value = fitted(weight, bits, normalize, codebook)(weight)
+    assert torch.equal(fitted(value, bits, normalize, codebook)(value), value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_adopted_centroids_are_kept_to_the_last_bit(dtype):
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.float16)
+    every = every[every.isfinite()].float().to(dtype).half()
+    every = every[every.isfinite()].unique()
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        chosen = every[torch.randint(len(every), (16,), generator=generator)].sort().values
+        value = chosen.to(dtype)[torch.randint(16, (50,), generator=generator)]
+        quantizer = Quantizer(4, True, 10, 0.01, "kmeans")
+        quantizer.adopt_(chosen, value)
+        assert torch.equal(quantizer(value), value)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_each_weight_goes_to_its_nearest_centroid(bits):
+    weight = weights((4, 512), torch.float32)
+    quantizer = fitted(weight, bits)
+    centroids = quantizer.codebook * weight.double().std(unbiased=False) + weight.double().mean()
+    distance = (weight.double()[..., None] - centroids).abs()
+    indices, _ = quantizer.encode(weight)
+    chosen = distance.gather(-1, indices[..., None])[..., 0]
+    assert (chosen <= distance.min(-1).values + 1e-9).all()
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_equals_clustering_of_the_normalised_weights(bits):
+    weight = weights((4, 512), torch.float32)
+    normalised = (weight - weight.mean()) / weight.std(unbiased=False)
+    codebook = fitted(weight, bits).codebook.float()
+    torch.testing.assert_close(codebook, kmeans_1d(normalised, 2**bits), atol=2e-3, rtol=1e-3)
+
+
+def test_normalised_codebook_follows_shift_and_scale():
+    weight = weights((4, 512), torch.float32)
+    quantizer = fitted(weight, 2)
+    moved = quantizer(weight * 3 + 0.5)
+    torch.testing.assert_close(moved, quantizer(weight) * 3 + 0.5, atol=5e-4, rtol=0)
+    plain = fitted(weight, 2, normalize=False)
+    assert torch.equal(plain(weight + 0.5).unique(), plain(weight).max()[None])
+
+
+def test_zero_is_positive():
+    weight = torch.tensor([[-1e-9, 1.0], [-1e-9, 1.0]])
+    value = fitted(weight, 1, normalize=False)(weight)
+    assert value[0, 0] == 0 and not value[0, 0].signbit()
+
+
+def test_constant_weights():
+    weight = torch.full((3, 3), 0.1)
+    assert torch.equal(fitted(weight, 2)(weight), torch.full((3, 3), 0.1).half().float())
+
+
+@pytest.mark.parametrize("kind", ["half", "bfloat16", "float", "double"])
+def test_codebook_survives_conversion(kind):
+    quantizer = fitted(weights((4, 64), torch.float32), 4)
+    before = quantizer.codebook.clone()
+    getattr(quantizer, kind)()
+    assert torch.equal(quantizer.codebook, before)
+
+
+def test_state_dict_round_trip():
+    weight = weights((4, 64), torch.float32)
+    quantizer, other = fitted(weight, 3), Quantizer(3, True, 10, 0.01, "kmeans")
+    quantizer.steps += 7
+    other.load_state_dict(quantizer.state_dict())
+    assert torch.equal(other(weight), quantizer(weight))
+    assert int(other.steps) == 7 and int(other.fits) == 1
+
+
+def test_non_finite_weights_name_the_parameter():
+    weight = torch.tensor([[1.0, float("nan")]])
+    with pytest.raises(NonFiniteWeightsError, match="parameter 'ctx' holds 1 NaN"):
+        fitted(weight, 1)
+
+
+def test_overflow_of_half_precision_names_the_parameter():
+    with pytest.raises(HalfPrecisionOverflowError, match="'ctx' needs the centroid 80000"):
+        fitted(torch.tensor([[80000.0, 0.0]]), 1)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"bits": 0}, "bits must be an integer from 1 to 8, got 0"),
+        ({"bits": 9}, "got 9"),
+        ({"bits": 1.0}, "got 1.0"),
+        ({"bits": True}, "got True"),
+        ({"interval": 0}, "interval must be .* got 0"),
+        ({"kl_threshold": -0.1}, "kl_threshold must be .* got -0.1"),
+        ({"kl_threshold": float("nan")}, "got nan"),
+        ({"codebook": "lloyd"}, "codebook must be one of .* got 'lloyd'"),
+    ],
+)
+def test_options_outside_their_range(change, message):
+    options = {"bits": 1, "interval": 1, "kl_threshold": 0.0, "codebook": "kmeans", **change}
+    with pytest.raises(InvalidOptionError, match=message):
+        Quantizer(normalize=True, **options)

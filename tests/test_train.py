@@ -1,0 +1,339 @@
+"""Whole runs: what they leave behind, that they repeat, and how they fail."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import qprompt
+from clip.tiny.train import new_model
+
+LEARNER = "prompt_learner"
+
+
+def weights(trainer):
+    return {name: value.clone() for name, value in trainer._models[LEARNER].state_dict().items()}
+
+
+def images():
+    return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def logits(trainer):
+    trainer.set_model_mode("eval")
+    return trainer.model_inference(images())
+
+
+@pytest.fixture(scope="session")
+def trained(command, tmp_path_factory):
+    """The folder of one finished QCoOp run, made by train.py as a process."""
+    folder = tmp_path_factory.mktemp("runs") / "qcoop"
+    done = command("QCoOp", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_run_leaves_checkpoint_packed_prompt_log_and_results(trained, result):
+    for name in (f"{LEARNER}/model.pth.tar-2", f"{LEARNER}/checkpoint", "log.txt", "tensorboard"):
+        assert (trained / name).exists(), name
+    record = result(trained)
+    assert record["trainer"] == "QCoOp" and record["seed"] == 1 and record["bits"] == 1
+    assert record["config"]["TRAINER"]["QPROMPT"]["BITS"] == 1
+    assert record["stored_bytes"] == 4 * 128 // 8 + 2 * 2
+    assert record["wall_time_s"] > 0 and record["peak_memory_bytes"] > 1e6
+    assert "torch" in record["versions"]
+    with safe_open(trained / LEARNER / "prompt.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert metadata["trainer"] == "QCoOp" and metadata["backbone"] == "tiny"
+    assert metadata["ctx_init"] == "a photo of a"
+
+
+def test_log_lines_are_those_that_parsers_of_dassl_logs_look_for(trained, result):
+    log = (trained / "log.txt").read_text()
+    assert "epoch [2/2] batch [" in log
+    after = log.split("Finish training")[1]
+    assert f"* accuracy: {result(trained)['metrics']['accuracy']:.2f}%" in after
+    assert "refits" in log
+
+
+def test_eval_only_repeats_the_accuracy_twice_from_checkpoint_and_packed_file(
+    command, trained, result, tmp_path
+):
+    expected = result(trained)["metrics"]
+    sources = {
+        "first": trained,
+        "second": trained,
+        "packed": trained / LEARNER / "prompt.safetensors",
+    }
+    for name, source in sources.items():
+        done = command("QCoOp", tmp_path / name, "--eval-only", "--model-dir", str(source))
+        assert done.returncode == 0, done.stderr
+        assert result(tmp_path / name)["metrics"] == expected
+
+
+@pytest.mark.parametrize("trainer", ["CoOp", "QCoOp"])
+def test_same_seed_gives_the_same_bits(build, tmp_path, result, trainer):
+    states, records = [], []
+    for name in ("a", "b"):
+        run = build(trainer, tmp_path / name)
+        run.train()
+        states.append(weights(run))
+        records.append(result(tmp_path / name)["metrics"])
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert records[0] == records[1]
+
+
+def test_seeds_differ_and_zero_is_a_seed(build, tmp_path):
+    states = []
+    for seed in (0, 0, 5):
+        run = build("CoOp", tmp_path / "x", opts=["SEED", seed, "TRAINER.COOP.CTX_INIT", ""])
+        assert seed == run.cfg.SEED
+        states.append(weights(run)["ctx"])
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize("half", ["base", "new"])
+def test_packed_prompt_gives_bit_identical_logits(build, trained, half):
+    options = ["DATASET.SUBSAMPLE_CLASSES", half]
+    checkpoint = build("QCoOp", "", opts=options)
+    checkpoint.load_model(str(trained))
+    packed = build("QCoOp", "", opts=options)
+    packed.load_model(str(trained / LEARNER / "prompt.safetensors"))
+    plain = build("CoOp", "", opts=options)
+    plain.load_model(str(trained / LEARNER / "prompt.safetensors"))
+    assert torch.equal(logits(checkpoint), logits(packed))
+    assert torch.equal(logits(checkpoint), logits(plain))
+    untrained = build("CoOp", "", opts=options)
+    assert not torch.equal(logits(checkpoint), logits(untrained))
+
+
+def test_prompt_of_4_times_512_numbers_takes_260_bytes(build, tmp_path):
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    torch.manual_seed(0)
+    vision = CLIPVisionCfg(layers=1, width=64, patch_size=16, image_size=32)
+    wide = CLIP(512, vision, CLIPTextCfg(width=512, heads=8, layers=1), quick_gelu=True)
+    backbone = tmp_path / "wide.safetensors"
+    save_file({name: value.half() for name, value in wide.state_dict().items()}, backbone)
+
+    run = build("QCoOp", tmp_path / "run", "--backbone", str(backbone))
+    run.train()
+    file = tmp_path / "run" / LEARNER / "prompt.safetensors"
+    assert json.loads((tmp_path / "run/results.json").read_text())["stored_bytes"] == 260
+    assert file.stat().st_size < 1024
+    with safe_open(file, "pt") as tensors:
+        assert sum(tensors.get_tensor(key).nbytes for key in tensors.keys()) == 260  # noqa: SIM118
+    assert torch.equal(qprompt.unpack(file)["ctx"], run._models[LEARNER].ctx.detach())
+    for half in ("base", "new"):
+        options = ["DATASET.SUBSAMPLE_CLASSES", half]
+        ours = build("QCoOp", "", "--backbone", str(backbone), opts=options)
+        ours.load_model(str(file))
+        trained = build("QCoOp", "", "--backbone", str(backbone), opts=options)
+        trained.load_model(str(tmp_path / "run"))
+        assert torch.equal(logits(ours), logits(trained))
+
+
+def test_plain_checkpoint_loads_into_the_quantized_trainer(build, tmp_path):
+    plain = build("CoOp", tmp_path / "plain")
+    plain.train()
+    quantized = build("QCoOp", "", opts=["TRAINER.QPROMPT.BITS", 8])
+    quantized.load_model(str(tmp_path / "plain"))
+    learned = plain._models[LEARNER].ctx
+    assert len(quantized._models[LEARNER].ctx.unique()) <= 256
+    assert (quantized._models[LEARNER].ctx - learned).abs().max() < 0.1 * learned.abs().max()
+
+
+def test_init_weights_from_a_plain_checkpoint(build, tmp_path):
+    plain = build("CoOp", tmp_path / "plain")
+    plain.train()
+    path = tmp_path / "plain" / LEARNER / "model.pth.tar-2"
+    quantized = build("QCoOp", "", opts=["MODEL.INIT_WEIGHTS", path])
+    latent = quantized._models[LEARNER].parametrizations.ctx.original
+    assert torch.equal(latent, plain._models[LEARNER].ctx)
+
+
+@pytest.mark.parametrize("mode", ["qat", "ptq", "none"])
+def test_every_mode_trains_and_evaluates_to_the_same_accuracy(build, tmp_path, result, mode):
+    options = ["TRAINER.QPROMPT.MODE", mode, "TRAINER.QPROMPT.BITS", 2]
+    build("QCoOp", tmp_path / "run", opts=options).train()
+    again = build("QCoOp", tmp_path / "eval", opts=options)
+    again.load_model(str(tmp_path / "run"))
+    again.test()
+    assert result(tmp_path / "eval")["metrics"] == result(tmp_path / "run")["metrics"]
+    assert (tmp_path / "run" / LEARNER / "prompt.safetensors").exists() == (mode != "none")
+
+
+def test_interrupted_run_ends_like_an_undisturbed_one(build, tmp_path, result, monkeypatch):
+    options = ["TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.MAX_EPOCH", 3, "TRAINER.QPROMPT.INTERVAL", 1]
+    build("QCoOp", tmp_path / "whole", opts=options).train()
+
+    cut = build("QCoOp", tmp_path / "cut", opts=options)
+    before_epoch = type(cut).before_epoch
+
+    def interrupt(self):
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        before_epoch(self)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(cut), "before_epoch", interrupt)
+        cut.train()
+    assert not (tmp_path / "cut/results.json").exists()
+    resumed = build("QCoOp", tmp_path / "cut", opts=options)
+    resumed.train()
+    assert result(tmp_path / "cut")["metrics"] == result(tmp_path / "whole")["metrics"]
+    states = [
+        torch.load(tmp_path / name / LEARNER / "model.pth.tar-3", weights_only=True)["state_dict"]
+        for name in ("cut", "whole")
+    ]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+
+
+def test_zero_shot_run_stores_nothing(build, tmp_path, result):
+    run = build("ZeroshotCLIP", tmp_path)
+    run.train()
+    assert result(tmp_path)["stored_bytes"] == 0
+    assert result(tmp_path)["metrics"]["accuracy"] > 50
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_precisions_train_on_the_cpu(build, tmp_path, precision):
+    run = build("QCoOp", tmp_path, opts=["TRAINER.COOP.PREC", precision])
+    run.train()
+    assert torch.isfinite(logits(run)).all()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("precision", ["fp16", "amp"])
+def test_half_precision_without_gpu_warns_once_and_runs_in_float32(build, precision):
+    with pytest.warns(UserWarning, match=f"PREC {precision} runs as fp32") as caught:
+        run = build("CoOp", "", opts=["TRAINER.COOP.PREC", precision])
+    assert len(caught) == 1
+    assert run._models[LEARNER].ctx.dtype == torch.float32
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("flags", "opts", "message"),
+    [
+        (["--trainer", "QCoop"], [], "QCoOp"),
+        ([], ["DATASET.NAME", "Digit"], "Digits"),
+        ([], ["TRAINER.QPROMPT.BIT", 1], "TRAINER.QPROMPT.BITS"),
+        ([], ["OPTIM.LRR", 1], "OPTIM.LR"),
+        ([], ["TRAINER.QPROMPT.BITS", 0], "bits must be an integer from 1 to 8, got 0"),
+        ([], ["TRAINER.QPROMPT.BITS", 9], "bits must be an integer from 1 to 8, got 9"),
+        ([], ["TRAINER.QPROMPT.MODE", "qta"], "mode must be one of"),
+        ([], ["TRAINER.QPROMPT.PARAMS", "["], "PARAMS|params|QPROMPT"),
+        ([], ["TRAINER.QPROMPT.PARAMS", "nothing"], "no trainable parameter matching 'nothing'"),
+        ([], ["TRAINER.COOP.PREC", "int8"], "PREC 'int8'"),
+        ([], ["INPUT.SIZE", "(224, 224)"], r"INPUT.SIZE is \(224, 224\)"),
+        ([], ["DATASET.SUBSAMPLE_CLASSES", "old"], "choose one of all, base, new"),
+        (["--backbone", "ViT-B/61"], [], "ViT-B/16"),
+    ],
+)
+def test_bad_options_name_themselves_and_the_nearest_good_one(build, flags, opts, message):
+    with pytest.raises((KeyError, ValueError), match=message):
+        build("QCoOp", "", *flags, opts=opts)
+
+
+def test_output_folder_that_cannot_be_written_is_named(command, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    done = command("QCoOp", file / "run")
+    assert done.returncode != 0
+    assert str(file) in done.stderr.splitlines()[-1]
+    assert file.read_text() == "in the way"
+
+
+def test_finished_run_of_another_configuration_is_not_overwritten(build, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    before = (folder / "results.json").read_bytes()
+    run = build("QCoOp", folder, opts=["TRAINER.QPROMPT.BITS", 4])
+    with pytest.raises(RuntimeError, match="TRAINER.QPROMPT.BITS"):
+        run.train()
+    assert (folder / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("truncated", "model.pth.tar-2"),
+        ("missing", r"no checkpoint of epoch 2 \(epochs there: none\)"),
+        ("other shape", r"ctx.*\[4, 128\]"),
+    ],
+)
+def test_damaged_checkpoints_are_named(build, trained, tmp_path, damage, message):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    path = folder / LEARNER / "model.pth.tar-2"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:500])
+    elif damage == "missing":
+        path.unlink()
+    words = "a photo of" if damage == "other shape" else "a photo of a"
+    run = build("QCoOp", "", opts=["TRAINER.COOP.CTX_INIT", words])
+    with pytest.raises((OSError, RuntimeError, ValueError), match=message):
+        run.load_model(str(folder), epoch=2)
+
+
+def test_truncated_packed_prompt_is_named(build, trained, tmp_path):
+    path = tmp_path / "prompt.safetensors"
+    path.write_bytes((trained / LEARNER / "prompt.safetensors").read_bytes()[:-20])
+    with pytest.raises(qprompt.PackedFileError, match="prompt.safetensors"):
+        build("QCoOp", "").load_model(str(path))
+
+
+def test_images_that_are_damaged_or_gone_are_named(build, data_root, tmp_path):
+    build("CoOp", "")  # makes sure that the digits are there
+    root = shutil.copytree(data_root, tmp_path / "data")
+    run = build("CoOp", tmp_path / "run", "--root", str(root))
+    victim = run.dm.dataset.test[0].impath
+    with open(victim, "wb") as file:
+        file.write(b"no image")
+    with pytest.raises(OSError, match=victim):
+        run.test()
+    (root / victim).unlink()
+    with pytest.raises(OSError, match=victim):
+        build("CoOp", "", "--root", str(root))
+
+
+def test_upstreams_checkpoint_loads(build, tmp_path):
+    """A CoOp checkpoint as upstream writes it: token buffers of 77 positions and a scheduler."""
+    run = build("CoOp", "")
+    folder = tmp_path / LEARNER
+    folder.mkdir()
+    context = torch.randn(4, 128)
+    state = {
+        "ctx": context,
+        "token_prefix": torch.zeros(5, 1, 128),
+        "token_suffix": torch.zeros(5, 72, 128),
+    }
+    scheduler = {
+        "last_epoch": 50,
+        "successor": torch.optim.lr_scheduler.LambdaLR(
+            torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), float
+        ),
+    }
+    checkpoint = {"state_dict": state, "epoch": 50, "optimizer": {}, "scheduler": scheduler}
+    torch.save(checkpoint, folder / "model.pth.tar-50")
+    run.load_model(str(tmp_path), epoch=50)
+    assert torch.equal(run._models[LEARNER].ctx, context)
+    quantized = build("QCoOp", "", opts=["TRAINER.QPROMPT.BITS", 2])
+    quantized.load_model(str(tmp_path), epoch=50)
+    assert len(quantized._models[LEARNER].ctx.unique()) == 4
+
+
+def test_tiny_model_can_be_made_anew():
+    """The architecture of the training script is that of the shipped weights."""
+    from clip import tiny
+
+    shipped = tiny.state_dict()
+    fresh = new_model().state_dict()
+    assert {k: v.shape for k, v in shipped.items()} == {k: v.shape for k, v in fresh.items()}

@@ -1,0 +1,5 @@
+"""Importing this package registers every trainer."""
+
+from trainers import coop, qcoop, zsclip
+
+__all__ = ["coop", "qcoop", "zsclip"]

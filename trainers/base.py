@@ -1,0 +1,133 @@
+"""What every prompt trainer shares: backbone, precision, training step, loading of prompts."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import clip
+import qprompt
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_pretrained_weights
+
+PRECISIONS = ("fp16", "fp32", "bf16", "amp")
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Check a trainer's PREC and turn half precision into float32 where there is no GPU.
+
+    Args:
+        precision: ``fp16``, ``fp32``, ``bf16`` or ``amp`` (float32 weights, mixed arithmetic).
+        device: where the model will run.
+
+    Raises:
+        ValueError: unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"PREC {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    if device.type == "cpu" and precision in ("fp16", "amp"):
+        warnings.warn(f"no GPU: PREC {precision} runs as fp32 on the CPU", stacklevel=2)
+        return "fp32"
+    return precision
+
+
+def load_backbone(cfg: Any, precision: str, device: torch.device) -> nn.Module:
+    """Load the frozen CLIP that ``cfg.MODEL.BACKBONE.NAME`` names.
+
+    Raises:
+        ValueError: ``cfg.INPUT.SIZE`` is not the image size of the backbone.
+    """
+    name = cfg.MODEL.BACKBONE.NAME
+    backbone = clip.load(name, "fp32" if precision == "amp" else precision, device)
+    backbone.requires_grad_(False)
+    size = backbone.visual.image_size
+    expected = (size, size) if isinstance(size, int) else tuple(size)
+    if tuple(cfg.INPUT.SIZE) != expected:
+        raise ValueError(
+            f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, but the backbone {name} takes images of "
+            f'{expected} pixels: set INPUT.SIZE "{expected}"'
+        )
+    return backbone
+
+
+class PromptTrainer(TrainerX):
+    """Train a prompt learner on a frozen CLIP with the cross-entropy of the class logits.
+
+    A subclass names its node below ``cfg.TRAINER`` and builds the prompted model.
+    """
+
+    node: str
+    ignored_keys = ("token_prefix", "token_suffix")
+
+    @property
+    def settings(self) -> Any:
+        """The trainer's own configuration node, ``cfg.TRAINER.<node>``."""
+        return self.cfg.TRAINER[self.node]
+
+    def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> nn.Module:
+        """Return a module with a ``prompt_learner`` whose forward maps images to logits."""
+        raise NotImplementedError
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        self.precision = resolve_precision(self.settings.PREC, self.device)
+        backbone = load_backbone(cfg, self.precision, self.device)
+        self.model = self.build_prompted_clip(backbone, self.dm.dataset.classnames)
+        self.model.to(self.device)
+        learner = self.model.prompt_learner
+        if cfg.MODEL.INIT_WEIGHTS:
+            self.load_weights(learner, cfg.MODEL.INIT_WEIGHTS)
+        self.optim = build_optimizer(learner, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("prompt_learner", learner, self.optim, self.sched)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "amp")
+        if torch.cuda.device_count() > 1 and self.device.type == "cuda":
+            self.model = nn.DataParallel(self.model)
+
+    def load_weights(self, module: nn.Module, path: str) -> None:
+        """Load a packed prompt (``.safetensors``) or a checkpoint into ``module``."""
+        if path.endswith(".safetensors"):
+            qprompt.load_packed_(module, path)
+        else:
+            load_pretrained_weights(module, path)
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load a checkpoint folder, or one packed prompt when ``directory`` is such a file."""
+        if directory and directory.endswith(".safetensors"):
+            for name in self.get_model_names():
+                self.load_weights(self._models[name], directory)
+        else:
+            super().load_model(directory, epoch)
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
+        image, label = self.parse_batch_train(batch)
+        with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
+            logits = self.model(image)
+            loss = F.cross_entropy(logits, label)
+        self.detect_anomaly(loss)
+        self.optim.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item(), "acc": compute_accuracy(logits, label)[0].item()}
+
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    def run_summary(self) -> dict[str, Any]:
+        """Add the size of what was learned, in half precision as the paper counts it."""
+        learned = sum(
+            parameter.numel()
+            for module in self._models.values()
+            for parameter in module.parameters()
+            if parameter.requires_grad
+        )
+        return {**super().run_summary(), "stored_bytes": 2 * learned}
