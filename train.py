@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import operator
 
 import torch
 
@@ -57,8 +59,10 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         "MODEL.HEAD.NAME": args.head,
     }
     for key, value in flags.items():
-        if value is not None:
-            cfg.merge_from_list([key, value])
+        if value is not None:  # taken literally: a folder may be called 7
+            *parents, name = key.split(".")
+            node = functools.reduce(operator.getitem, parents, cfg)
+            node[name] = tuple(value) if isinstance(value, list) else value
     cfg.merge_from_list(args.opts)
     cfg.freeze()
     return cfg

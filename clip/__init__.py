@@ -1,27 +1,34 @@
-"""CLIP backbones, their tokenizer, and text encoding for prompts that are tensors.
+"""CLIP backbones, their tokenizer, and encoders for prompts that are tensors.
 
 Models are those of open_clip; this package finds their weights, adds the embedded "tiny" model and
 encodes learned prompts. It knows no trainer.
 """
 
-from clip.load import WeightsNotFoundError, load
+from clip.image import encode_image, vision_tower
 from clip.text import (
     UnsupportedBackboneError,
     compute_dtype,
+    embed_dim,
     embed_tokens,
     encode_prompts,
     encode_text,
+    text_tower,
 )
 from clip.tokenizer import PromptTooLongError, tokenize
+from clip.weights import WeightsNotFoundError, load
 
 __all__ = [
     "PromptTooLongError",
     "UnsupportedBackboneError",
     "WeightsNotFoundError",
     "compute_dtype",
+    "embed_dim",
     "embed_tokens",
+    "encode_image",
     "encode_prompts",
     "encode_text",
     "load",
+    "text_tower",
     "tokenize",
+    "vision_tower",
 ]

@@ -7,9 +7,12 @@ end-of-text position of the batch; the result is that of all 77 positions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from clip.layers import run_layers
 from clip.tokenizer import VOCABULARY_SIZE
 
 
@@ -60,7 +63,15 @@ def embed_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
     return text_tower(model).token_embedding(tokens).to(compute_dtype(model))
 
 
-def encode_prompts(model: nn.Module, prompts: Tensor, eot: Tensor) -> Tensor:
+def embed_dim(model: nn.Module) -> int:
+    """Return the number of features that texts and images are encoded into."""
+    projection = text_tower(model).text_projection
+    return projection.out_features if isinstance(projection, nn.Module) else projection.shape[1]
+
+
+def encode_prompts(
+    model: nn.Module, prompts: Tensor, eot: Tensor, deep: Sequence[Tensor] = ()
+) -> Tensor:
     """Encode prompts given as embeddings into features, not normalised.
 
     Args:
@@ -68,15 +79,18 @@ def encode_prompts(model: nn.Module, prompts: Tensor, eot: Tensor) -> Tensor:
         prompts: (n, length, width) embeddings without positions, length > max(eot). Positions
             after each row's end-of-text token are ignored.
         eot: (n,) position of the end-of-text token in each row.
+        deep: (n_ctx, width) tensors, which replace the tokens after the first one before layer
+            1, 2, ..., without positions (Khattak et al., 2023, section 3.2.1).
 
     Returns:
-        (n, embed_dim) features in the text transformer's dtype; gradients flow into ``prompts``.
+        (n, embed_dim) features in the text transformer's dtype; gradients flow into ``prompts``
+        and ``deep``.
     """
     tower = text_tower(model)
     dtype = compute_dtype(model)
     length = int(eot.max()) + 1
     x = prompts[:, :length].to(dtype) + tower.positional_embedding[:length].to(dtype)
-    x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
+    x = run_layers(tower.transformer, x, deep, 1, tower.attn_mask[:length, :length])
     x = tower.ln_final(x)[torch.arange(len(x), device=x.device), eot]
     projection = tower.text_projection
     return projection(x) if isinstance(projection, nn.Module) else x @ projection

@@ -40,6 +40,12 @@ class Folder(SplitDataset):
         return splits.split_items(splits.items_of_folders(self.image_dir, self._classnames("")))
 
     def _load_parts(self, parts: list[str]) -> Splits:
+        others = sorted(set(self._folders("")) - set(Splits._fields))
+        if others:
+            raise SplitError(
+                f"{self.image_dir} holds {', '.join(parts)} and also {', '.join(others[:5])}; the "
+                f"parts are called {', '.join(Splits._fields)}: rename or move the others"
+            )
         names = self._classnames(*parts)
 
         def items(part: str) -> list[Datum]:

@@ -29,8 +29,6 @@ from .quantizer import Quantizer
 
 __version__ = "0.1.0"
 
-__version__ = "0.1.0"
-
 __all__ = [
     "AlreadyQuantizedError",
     "EmptyWeightsError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar, Union
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -17,32 +17,38 @@ from .errors import (
     TiedParameterError,
 )
 from .quantizer import Quantizer
+from .rounding import Rounding
 
 M = TypeVar("M", bound=nn.Module)
+Attached = Union[Quantizer, Rounding]
 LOAD_HOOK = "_qprompt_load_hook"
 
 
 class Site(NamedTuple):
-    """One parameter of a module: `owner.attribute`, its (latent) tensor and its quantizer."""
+    """One parameter of a module: `owner.attribute`, its (latent) tensor, what is attached to it."""
 
     name: str
     owner: nn.Module
     attribute: str
     weight: nn.Parameter
-    quantizer: Optional[Quantizer]
+    attached: Optional[Attached] = None
+
+    @property
+    def quantizer(self) -> Optional[Quantizer]:
+        return self.attached if isinstance(self.attached, Quantizer) else None
 
 
 def sites(module: nn.Module) -> List[Site]:
     """All parameters under their plain names, quantized or not, in the order of registration."""
     found = []
     for path, owner in module.named_modules():
-        if isinstance(owner, (parametrize.ParametrizationList, Quantizer)):
+        if isinstance(owner, (parametrize.ParametrizationList, Quantizer, Rounding)):
             continue
         prefix = path + "." if path else ""
         for attribute, weight in owner.named_parameters(recurse=False):
-            found.append(Site(prefix + attribute, owner, attribute, weight, None))
-        for attribute, quantizer, weight in _quantized(owner):
-            found.append(Site(prefix + attribute, owner, attribute, weight, quantizer))
+            found.append(Site(prefix + attribute, owner, attribute, weight))
+        for attribute, attached, weight in _attached(owner):
+            found.append(Site(prefix + attribute, owner, attribute, weight, attached))
     return found
 
 
@@ -60,7 +66,8 @@ def quantize_(
     `module.weight` then yields the quantized tensor with a straight-through gradient. Parameters
     keep their identity, so an optimizer that was built before goes on moving the latent weights;
     call `step_` after each of its steps. A state_dict of the plain module still loads, and the
-    codebooks are fitted to it.
+    codebooks are fitted to it. The other trainable parameters are rounded to half precision in the
+    same way, because that is how `pack` stores them.
 
     Args:
         module: any module; trainable parameters (requires_grad) of it are quantized.
@@ -86,10 +93,11 @@ def quantize_(
         quantizer.to(site.weight.device).fit_(site.weight)
         fitted.append((site, quantizer))
     for site, quantizer in fitted:  # all could be fitted: from here on nothing fails
-        _own_class(site.owner)
-        if LOAD_HOOK not in vars(site.owner):
-            _register_load_hook(site.owner)
-        parametrize.register_parametrization(site.owner, site.attribute, quantizer)
+        _detach(site, keep_latent=True)  # an earlier call may have left it rounded
+        _attach(site, quantizer)
+    for site in sites(module):
+        if site.attached is None and site.weight.requires_grad:
+            _attach(site, Rounding())
     return module
 
 
@@ -112,27 +120,38 @@ def named_quantizers(module: nn.Module) -> Iterator[Tuple[str, Quantizer]]:
 
 
 def remove_(module: M, keep_latent: bool = False) -> M:
-    """Takes all quantizers off and leaves plain parameters, the same objects as before.
+    """Takes quantizers and roundings off; leaves plain parameters, the same objects as before.
 
     Args:
         module: a module, quantized or not.
         keep_latent: leave the latent weights in place of the quantized ones.
     """
     for site in sites(module):
-        if site.quantizer is not None:
-            _own_class(site.owner)
-            parametrize.remove_parametrizations(
-                site.owner, site.attribute, leave_parametrized=not keep_latent
-            )
-            if not any(_quantized(site.owner)):
-                vars(site.owner).pop(LOAD_HOOK).remove()
+        _detach(site, keep_latent)
     return module
 
 
-def _quantized(owner: nn.Module) -> Iterator[Tuple[str, Quantizer, nn.Parameter]]:
+def _attach(site: Site, attached: Attached) -> None:
+    _own_class(site.owner)
+    if LOAD_HOOK not in vars(site.owner):
+        _register_load_hook(site.owner)
+    parametrize.register_parametrization(site.owner, site.attribute, attached)
+
+
+def _detach(site: Site, keep_latent: bool) -> None:
+    if site.attached is not None:
+        _own_class(site.owner)
+        parametrize.remove_parametrizations(
+            site.owner, site.attribute, leave_parametrized=not keep_latent
+        )
+        if not any(_attached(site.owner)):
+            vars(site.owner).pop(LOAD_HOOK).remove()
+
+
+def _attached(owner: nn.Module) -> Iterator[Tuple[str, Attached, nn.Parameter]]:
     if parametrize.is_parametrized(owner):
         for attribute, chain in owner.parametrizations.items():  # type: ignore[union-attr,operator]
-            if isinstance(chain[0], Quantizer):
+            if isinstance(chain[0], (Quantizer, Rounding)):
                 yield attribute, chain[0], chain.original
 
 
@@ -191,13 +210,21 @@ def _register_load_hook(owner: nn.Module) -> None:
 
 def _accept_plain(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
     """Turns the entry of a plain checkpoint into latent weights and a codebook fitted to them."""
-    for attribute, quantizer, weight in _quantized(owner):
+    for attribute, attached, weight in _attached(owner):
         original = f"{prefix}parametrizations.{attribute}.original"
         if original not in state and prefix + attribute in state:
             state[original] = state.pop(prefix + attribute)
         base = f"{prefix}parametrizations.{attribute}.0."
-        if isinstance(state.get(original), Tensor) and base + "codebook" not in state:
-            fresh = copy.deepcopy(quantizer)
+        if not isinstance(attached, Quantizer):
+            continue
+        saved = state.get(base + "normalized")
+        if saved is not None and bool(saved) != attached.normalize:
+            raise InvalidOptionError(
+                f"'{attached.name}' was trained with normalize={bool(saved)}, which is part of "
+                "what its codebook means; quantize with the same"
+            )
+        if base + "codebook" not in state and isinstance(state.get(original), Tensor):
+            fresh = copy.deepcopy(attached)
             fresh.fits.zero_()
             fresh.fit_(state[original].to(weight))
             state.update(fresh.state_dict(prefix=base))

@@ -19,7 +19,7 @@ from torch import nn
 from .attach import named_quantizers, quantize_, remove_, step_
 from .clustering import INTERVAL, KL_THRESHOLD
 from .errors import InvalidOptionError, NoParameterError
-from .packing import pack, payload_bytes
+from .packing import INFERENCE, pack, payload_bytes
 from .quantizer import check_options
 
 MODES = ("qat", "ptq", "none")
@@ -92,8 +92,10 @@ class Quantized(_Trainer):
     """Quantizes the prompts of the Dassl trainer that follows it in the list of bases.
 
     Beside each checkpoint lies the packed prompt: prompt.safetensors for the last one,
-    prompt-best.safetensors for the best. With MODE ptq checkpoints stay those of the plain
-    trainer, and what is tested and packed is their quantization.
+    prompt-best.safetensors for the best; prompts that have a smaller form for inference (see
+    `pack`) also leave prompt-inference.safetensors and prompt-best-inference.safetensors. With MODE
+    ptq checkpoints stay those of the plain trainer, and what is tested and packed is their
+    quantization.
     """
 
     def check_cfg(self, cfg: Any) -> None:
@@ -128,11 +130,15 @@ class Quantized(_Trainer):
         if plain:
             self._quantize()
         try:
-            facts = {**self.packed_metadata(), "epoch": epoch + 1}
+            facts: Dict[str, Any] = {**self.packed_metadata(), "epoch": epoch + 1}
             for model_name, module in self._prompted():
                 if any(named_quantizers(module)):
                     for name in names:
-                        pack(module, os.path.join(directory, model_name, name), **facts)
+                        path = os.path.join(directory, model_name, name)
+                        pack(module, path, **facts)
+                        if hasattr(module, "inference_state"):
+                            root, suffix = os.path.splitext(path)
+                            pack(module, f"{root}-{INFERENCE}{suffix}", INFERENCE, **facts)
         finally:
             if plain:
                 for _, module in self._prompted():

@@ -15,6 +15,7 @@ from .errors import EmptyWeightsError, InvalidOptionError, NonFiniteWeightsError
 
 # The dynamic programme chooses among this many splits (all of them, where there are no more).
 CANDIDATES = 1024
+MAX_CENTROIDS = CANDIDATES // 4
 LLOYD_STEPS = 200
 
 
@@ -41,18 +42,18 @@ def kmeans_1d(x: Tensor, k: int) -> Tensor:
 
     Args:
         x: numbers, any shape and real dtype; clustered in float32.
-        k: number of centroids.
+        k: number of centroids, 1 to 256.
 
     Returns:
         float32 tensor of shape (k,), ascending. Where `x` has at most `k` distinct values, each
         of them is a centroid and the largest is repeated.
 
     Raises:
-        InvalidOptionError: `k` is not a positive integer.
+        InvalidOptionError: `k` is out of range.
         EmptyWeightsError, NonFiniteWeightsError: `x` cannot be clustered.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InvalidOptionError(f"k must be a positive integer, got {k!r}")
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_CENTROIDS:
+        raise InvalidOptionError(f"k must be an integer from 1 to {MAX_CENTROIDS}, got {k!r}")
     numbers = x.detach().reshape(-1).float()
     require_clusterable(numbers, "x")
     values, counts = torch.unique_consecutive(numbers.sort().values, return_counts=True)

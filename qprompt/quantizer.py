@@ -57,7 +57,7 @@ class Quantizer(nn.Module):
         W_q = sigma Q((W - mu) / sigma) + mu,    dL/dW = dL/dW_q
 
     with mu and sigma the mean and the standard deviation of the current weights, taken as
-    constants in the gradient. `forward` is pure: `fit_` and `adopt_` alone change the codebook.
+    constants in the gradient. `forward` is pure: `fit_` alone changes the codebook.
     The result holds nothing but half-precision centroids, in the dtype of the weights.
 
     Source: QPrompt (arXiv:2407.10704), section on K-Means quantization; straight-through
@@ -76,11 +76,13 @@ class Quantizer(nn.Module):
     """
 
     # State that a checkpoint carries: centroids of the normalised weights, the histogram of the
-    # weights of the last fit over them, steps since that fit, and number of fits.
+    # weights of the last fit over them, steps since that fit, number of fits, and whether the
+    # codebook is of normalised weights at all.
     codebook: Tensor
     counts: Tensor
     steps: Tensor
     fits: Tensor
+    normalized: Tensor
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class Quantizer(nn.Module):
         self.register_buffer("counts", torch.zeros(2**bits, dtype=torch.long))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("fits", torch.zeros((), dtype=torch.long))
+        self.register_buffer("normalized", torch.tensor(int(normalize)))
 
     def extra_repr(self) -> str:
         return f"{self.name}, bits={self.bits}, codebook={self.kind}, normalize={self.normalize}"
@@ -120,10 +123,8 @@ class Quantizer(nn.Module):
         mu, sigma = self._moments(weight)
         centroids = self.codebook * sigma + mu
         midpoints = ((centroids[1:] + centroids[:-1]) / 2).float()
-        # Rounded to the dtype of the weights first, so that both dtypes hold the same numbers;
-        # adding zero turns -0.0 into 0.0.
-        stored = centroids.to(weight.dtype).to(STORED) + 0.0
-        return torch.bucketize(weight.detach().float(), midpoints), stored
+        indices = torch.bucketize(weight.detach().float().contiguous(), midpoints)
+        return indices, _stored(centroids, weight.dtype)
 
     def histogram(self, weight: Tensor) -> Tensor:
         """Number of weights at each index, int64, shape (2^bits,)."""
@@ -134,7 +135,8 @@ class Quantizer(nn.Module):
         """Fits the codebook to the weights.
 
         K-Means and normalisation commute, so the weights themselves are clustered and 2^bits
-        centroids are normalised in place of N weights.
+        centroids are normalised in place of N weights. Weights that have at most 2^bits distinct
+        values, all of them half-precision numbers, are then mapped to themselves exactly.
 
         Raises:
             EmptyWeightsError, NonFiniteWeightsError, HalfPrecisionOverflowError: naming the
@@ -142,21 +144,16 @@ class Quantizer(nn.Module):
         """
         require_clusterable(weight, f"parameter '{self.name}'")
         centroids = CODEBOOKS[self.kind](weight.detach(), len(self.codebook))
-        if not torch.isfinite(centroids.to(STORED)).all():
+        if not torch.isfinite(_stored(centroids, weight.dtype)).all():
             raise HalfPrecisionOverflowError(
                 f"parameter '{self.name}' needs the centroid {float(centroids.abs().max()):g}, "
                 f"beyond half precision ({torch.finfo(STORED).max:g}); leave it out with `params`"
             )
-        self.adopt_(centroids, weight)
-        self.fits += 1
-
-    @torch.no_grad()
-    def adopt_(self, centroids: Tensor, weight: Tensor) -> None:
-        """Takes sorted centroids (shape (2^bits,), in the scale of `weight`) as the codebook."""
         mu, sigma = self._moments(weight)
         self.codebook.copy_((centroids.to(mu) - mu) / sigma)
         self.counts.copy_(self.histogram(weight))
         self.steps.zero_()
+        self.fits += 1
 
     def _moments(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
         """Mean and standard deviation in double precision, or 0 and 1."""
@@ -170,3 +167,8 @@ class Quantizer(nn.Module):
         super()._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         self.codebook = codebook.to(self.codebook.device)  # half() and float() move it, no more
         return self
+
+
+def _stored(centroids: Tensor, dtype: torch.dtype) -> Tensor:
+    """Half-precision numbers that `dtype` also holds exactly; -0.0 becomes 0.0."""
+    return centroids.to(dtype).to(STORED) + 0.0

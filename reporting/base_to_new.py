@@ -18,7 +18,10 @@ def harmonic_mean(base: pd.Series, new: pd.Series) -> pd.Series:
 
 
 def pair_runs(results: pd.DataFrame) -> pd.DataFrame:
-    """Join the base and the new half of each run; a missing half stays a gap.
+    """Join the base and the new half of each run.
+
+    Where a method has whole pairs, its unpaired halves are left out, so that the means of both
+    halves are over the same seeds; where it has none, its halves stay, with gaps.
 
     Returns:
         One row for each group, method and seed with ``base``, ``new``, ``h`` and ``stored_bytes``.
@@ -37,7 +40,9 @@ def pair_runs(results: pd.DataFrame) -> pd.DataFrame:
         halves[half] = rows.rename(columns={"accuracy": half})[[*keys, half, "stored_bytes"]]
     pairs = halves["base"].merge(halves["new"].drop(columns="stored_bytes"), "outer", on=keys)
     pairs["h"] = harmonic_mean(pairs["base"], pairs["new"])
-    return pairs
+    whole = pairs["h"].notna()
+    paired = whole.groupby([pairs[key] for key in [*GROUP, *METHOD]], dropna=False).transform("any")
+    return pairs[whole | ~paired]
 
 
 def summarise(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -74,6 +79,7 @@ def comparisons(pairs: pd.DataFrame) -> list[str]:
     for (trainer, bits), rows in quantized.groupby(METHOD):
         baseline = trainer.removeprefix("Q")
         joined = rows.merge(pairs[pairs["trainer"] == baseline], on=keys, suffixes=("", "_plain"))
+        joined = joined.dropna(subset=["h", "h_plain"])
         if joined.empty:
             continue
         gain = {m: (joined[m] - joined[f"{m}_plain"]).mean() for m in ("base", "new", "h")}

@@ -5,10 +5,16 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 extras=$1
+python=${PYTHON:-python3}
+made="$("$python" --version) $PWD"
+if [[ ! -f .venv/made || $(<.venv/made) != "$made" ]]; then
+    rm -rf .venv
+    "$python" -m venv .venv
+    echo "$made" >.venv/made
+fi
 stamp=.venv/installed-${extras//,/-}
 if ! cmp --silent pyproject.toml "$stamp"; then
     echo "Installing into .venv (extras: $extras); the first time takes some minutes."
-    "${PYTHON:-python3}" -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
     cp pyproject.toml "$stamp"
 fi

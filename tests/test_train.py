@@ -49,7 +49,7 @@ def test_a_run_leaves_checkpoint_packed_prompt_log_and_results(trained, result):
     with safe_open(trained / LEARNER / "prompt.safetensors", "pt") as file:
         metadata = file.metadata()
     assert metadata["trainer"] == "QCoOp" and metadata["backbone"] == "tiny"
-    assert metadata["ctx_init"] == "a photo of a"
+    assert metadata["ctx_init"] == "" and metadata["epoch"] == "2"
 
 
 def test_log_lines_are_those_that_parsers_of_dassl_logs_look_for(trained, result):
@@ -91,7 +91,7 @@ def test_same_seed_gives_the_same_bits(build, tmp_path, result, trainer):
 def test_seeds_differ_and_zero_is_a_seed(build, tmp_path):
     states = []
     for seed in (0, 0, 5):
-        run = build("CoOp", tmp_path / "x", opts=["SEED", seed, "TRAINER.COOP.CTX_INIT", ""])
+        run = build("CoOp", tmp_path / "x", opts=["SEED", seed, "TRAINER.COOP.N_CTX", 2])
         assert seed == run.cfg.SEED
         states.append(weights(run)["ctx"])
     assert torch.equal(states[0], states[1])
@@ -283,6 +283,35 @@ def test_damaged_checkpoints_are_named(build, trained, tmp_path, damage, message
         run.load_model(str(folder), epoch=2)
 
 
+def test_evaluation_refuses_a_codebook_of_other_meaning(build, trained):
+    run = build("QCoOp", "", opts=["TRAINER.QPROMPT.NORMALIZE", False])
+    with pytest.raises(ValueError, match="'ctx' was trained with normalize=True"):
+        run.load_model(str(trained))
+
+
+def test_results_of_other_weights_are_not_overwritten(build, tmp_path):
+    first = build("CoOp", tmp_path / "eval", opts=["DATASET.NUM_SHOTS", 1])
+    first.test()
+    record = (tmp_path / "eval/results.json").read_bytes()
+    other = build("CoOp", tmp_path / "eval", opts=["DATASET.NUM_SHOTS", 1])
+    with torch.no_grad():
+        other._models[LEARNER].ctx.add_(torch.randn(4, 128, generator=torch.manual_seed(0)))
+    with pytest.raises(RuntimeError, match="other metrics of the same configuration"):
+        other.test()
+    assert (tmp_path / "eval/results.json").read_bytes() == record
+
+
+def test_finished_run_keeps_its_record_when_started_again(build, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    record = (folder / "results.json").read_bytes()
+    build("QCoOp", folder).train()
+    assert (folder / "results.json").read_bytes() == record
+
+
+def test_folder_may_be_called_like_a_number(build):
+    assert build("ZeroshotCLIP", "7").cfg.OUTPUT_DIR == "7"
+
+
 def test_truncated_packed_prompt_is_named(build, trained, tmp_path):
     path = tmp_path / "prompt.safetensors"
     path.write_bytes((trained / LEARNER / "prompt.safetensors").read_bytes()[:-20])
@@ -304,9 +333,10 @@ def test_images_that_are_damaged_or_gone_are_named(build, data_root, tmp_path):
         build("CoOp", "", "--root", str(root))
 
 
-def test_upstreams_checkpoint_loads(build, tmp_path):
+@pytest.mark.parametrize("resume", [False, True])
+def test_upstreams_checkpoint_loads_and_resumes(build, tmp_path, resume):
     """A CoOp checkpoint as upstream writes it: token buffers of 77 positions and a scheduler."""
-    run = build("CoOp", "")
+    run = build("CoOp", tmp_path / "out")
     folder = tmp_path / LEARNER
     folder.mkdir()
     context = torch.randn(4, 128)
@@ -323,7 +353,11 @@ def test_upstreams_checkpoint_loads(build, tmp_path):
     }
     checkpoint = {"state_dict": state, "epoch": 50, "optimizer": {}, "scheduler": scheduler}
     torch.save(checkpoint, folder / "model.pth.tar-50")
-    run.load_model(str(tmp_path), epoch=50)
+    if resume:
+        (folder / "checkpoint").write_text("model.pth.tar-50\n")
+        assert run.resume_model_if_exist(str(tmp_path)) == 50
+    else:
+        run.load_model(str(tmp_path), epoch=50)
     assert torch.equal(run._models[LEARNER].ctx, context)
     quantized = build("QCoOp", "", opts=["TRAINER.QPROMPT.BITS", 2])
     quantized.load_model(str(tmp_path), epoch=50)

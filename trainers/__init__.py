@@ -1,5 +1,5 @@
 """Importing this package registers every trainer."""
 
-from trainers import coop, qcoop, zsclip
+from trainers import cocoop, coop, maple, qcocoop, qcoop, qmaple, zsclip
 
-__all__ = ["coop", "qcoop", "zsclip"]
+__all__ = ["cocoop", "coop", "maple", "qcocoop", "qcoop", "qmaple", "zsclip"]

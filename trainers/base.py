@@ -60,9 +60,14 @@ class PromptTrainer(TrainerX):
     """Train a prompt learner on a frozen CLIP with the cross-entropy of the class logits.
 
     A subclass names its node below ``cfg.TRAINER`` and builds the prompted model.
+
+    Attributes:
+        node: name of the configuration node.
+        model_name: name under which the trained module is registered, hence of its folder.
     """
 
     node: str
+    model_name = "prompt_learner"
     ignored_keys = ("token_prefix", "token_suffix")
 
     @property
@@ -74,18 +79,22 @@ class PromptTrainer(TrainerX):
         """Return a module with a ``prompt_learner`` whose forward maps images to logits."""
         raise NotImplementedError
 
+    def trained_module(self) -> nn.Module:
+        """Return the part of ``self.model`` whose state makes up checkpoints."""
+        return self.model.prompt_learner
+
     def build_model(self) -> None:
         cfg = self.cfg
         self.precision = resolve_precision(self.settings.PREC, self.device)
         backbone = load_backbone(cfg, self.precision, self.device)
         self.model = self.build_prompted_clip(backbone, self.dm.dataset.classnames)
         self.model.to(self.device)
-        learner = self.model.prompt_learner
+        trained = self.trained_module()
         if cfg.MODEL.INIT_WEIGHTS:
-            self.load_weights(learner, cfg.MODEL.INIT_WEIGHTS)
-        self.optim = build_optimizer(learner, cfg.OPTIM)
+            self.load_weights(trained, cfg.MODEL.INIT_WEIGHTS)
+        self.optim = build_optimizer(self.model.prompt_learner, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        self.register_model("prompt_learner", learner, self.optim, self.sched)
+        self.register_model(self.model_name, trained, self.optim, self.sched)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "amp")
         if torch.cuda.device_count() > 1 and self.device.type == "cuda":
             self.model = nn.DataParallel(self.model)
@@ -102,6 +111,9 @@ class PromptTrainer(TrainerX):
         if directory and directory.endswith(".safetensors"):
             for name in self.get_model_names():
                 self.load_weights(self._models[name], directory)
+            saved = qprompt.read_metadata(directory).get("epoch")
+            self.epochs_done = None if saved is None else int(saved)
+            self.weights_path = directory
         else:
             super().load_model(directory, epoch)
 

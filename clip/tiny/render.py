@@ -38,6 +38,12 @@ TRAINING_FONTS = (
     "cmti10",
     "cmtt10",
 )
+TRAITS = (
+    ("", "white", "black"),
+    ("", "thin", "bold"),
+    ("", "blurry", "sharp"),
+    ("", "small", "large"),
+)
 _GLYPH_SIZE = 64
 _FONT_PIXELS = 96
 _MARGIN = 8
@@ -95,7 +101,7 @@ def _fit(canvas: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(glyph, dtype=np.float32) / 255)
 
 
-def distort(glyphs: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def distort(glyphs: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Turn glyphs into photos: stroke, affine and elastic shape, resolution, contrast, noise.
 
     Args:
@@ -104,21 +110,22 @@ def distort(glyphs: Tensor, size: int, generator: torch.Generator) -> Tensor:
         generator: source of all randomness.
 
     Returns:
-        float32 tensor of shape (n, 3, size, size) with values in [0, 1].
+        float32 images (n, 3, size, size) with values in [0, 1], and their traits as int64
+        (n, len(TRAITS)): trait j of an image is the word ``TRAITS[j][index]``, "" for neither.
     """
-    images = _stroke(glyphs[:, None], generator)
-    images = F.grid_sample(
-        images, _warp(len(glyphs), size, generator), mode="bilinear", align_corners=False
-    )
-    images = _resolution(images, generator)
-    return _contrast(images, generator).expand(-1, 3, -1, -1)
+    images, stroke = _stroke(glyphs[:, None], generator)
+    grid, scale = _warp(len(glyphs), size, generator)
+    images = F.grid_sample(images, grid, mode="bilinear", align_corners=False)
+    images, quality = _resolution(images, generator)
+    images, ink = _contrast(images, generator)
+    return images.expand(-1, 3, -1, -1), torch.stack([ink, stroke, quality, scale], dim=1)
 
 
 def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     return torch.rand(n, generator=generator) * (high - low) + low
 
 
-def _stroke(images: Tensor, generator: torch.Generator) -> Tensor:
+def _stroke(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Make strokes thicker or thinner by a greyscale dilation or erosion."""
     choice = torch.randint(5, (len(images),), generator=generator)
     out = images.clone()
@@ -126,35 +133,28 @@ def _stroke(images: Tensor, generator: torch.Generator) -> Tensor:
         chosen = choice == index
         pooled = F.max_pool2d(sign * images[chosen], width, stride=1, padding=width // 2)
         out[chosen] = sign * pooled
-    return out
+    return out, torch.tensor([0, 2, 2, 1, 0])[choice]
 
 
-def _warp(n: int, size: int, generator: torch.Generator) -> Tensor:
+def _warp(n: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Sampling grid (n, size, size, 2) of a random affine map and a smooth random displacement."""
     angle = torch.randn(n, generator=generator) * 0.15
     shear = _uniform(n, -0.3, 0.3, generator)
     scale = _uniform(n, 0.75, 1.2, generator)
     aspect = _uniform(n, 0.7, 1.15, generator)
-    cos, sin = angle.cos(), angle.sin()
-    linear = torch.stack(
-        [torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1
-    ) @ torch.stack(
-        [
-            torch.stack([1 / aspect, shear], 1),
-            torch.stack([torch.zeros(n), torch.ones(n)], 1),
-        ],
-        1,
-    )
+    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros(n), torch.ones(n)
+    rotation = torch.stack([cos, -sin, sin, cos], 1).view(n, 2, 2)
+    skew = torch.stack([1 / aspect, shear, zero, one], 1).view(n, 2, 2)
     shift = torch.randn(n, 2, 1, generator=generator) * 0.06
-    theta = torch.cat([linear * scale[:, None, None], shift], 2)
+    theta = torch.cat([rotation @ skew * scale[:, None, None], shift], 2)
     grid = F.affine_grid(theta, [n, 1, size, size], align_corners=False)
     strength = _uniform(n, 0.0, 0.14, generator)[:, None, None, None]
     field = torch.randn(n, 2, 5, 5, generator=generator) * strength
     field = F.interpolate(field, (size, size), mode="bicubic", align_corners=True)
-    return grid + field.permute(0, 2, 3, 1)
+    return grid + field.permute(0, 2, 3, 1), (scale > 1.1).long() + 2 * (scale < 0.85).long()
 
 
-def _resolution(images: Tensor, generator: torch.Generator) -> Tensor:
+def _resolution(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Half of the images pass through a coarser pixel grid, as scans and thumbnails do."""
     size = images.shape[-1]
     choice = torch.randint(8, (len(images),), generator=generator)
@@ -163,20 +163,19 @@ def _resolution(images: Tensor, generator: torch.Generator) -> Tensor:
         chosen = choice == index
         coarse = F.adaptive_avg_pool2d(images[chosen], side)
         out[chosen] = F.interpolate(coarse, (size, size), mode="bicubic", align_corners=False)
-    return out.clamp(0, 1)
+    return out.clamp(0, 1), torch.tensor([1, 1, 1, 0, 0, 2, 2, 2])[choice]
 
 
-def _contrast(images: Tensor, generator: torch.Generator) -> Tensor:
+def _contrast(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     n = len(images)
 
     def column(low: float, high: float) -> Tensor:
         return _uniform(n, low, high, generator)[:, None, None, None]
 
-    gain = column(0.9, 2.2)
-    images = (images * gain).clamp(0, 1)
+    images = (images * column(0.9, 2.2)).clamp(0, 1)
     dark, bright = column(0.0, 0.25), column(0.65, 1.0)
     images = dark + (bright - dark) * images
-    inverted = (torch.rand(n, generator=generator) < 0.25)[:, None, None, None]
-    images = torch.where(inverted, 1 - images, images)
+    inverted = torch.rand(n, generator=generator) < 0.25
+    images = torch.where(inverted[:, None, None, None], 1 - images, images)
     noise = torch.randn(images.shape, generator=generator) * column(0.0, 0.1)
-    return (images + noise).clamp(0, 1)
+    return (images + noise).clamp(0, 1), 1 + inverted.long()

@@ -29,6 +29,7 @@ class TrainerBase:
         ignored_keys: endings of tensor names that are neither saved nor loaded, because they
             follow from the class names of a run and not from its training.
         epochs_done: epochs that the current weights were trained for; None before training.
+        weights_path: file that :meth:`load_model` took the weights from.
     """
 
     ignored_keys: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class TrainerBase:
         self._in_training = False
         self._trained = False
         self.epochs_done: int | None = None
+        self.weights_path: str | None = None
 
     # ---- models
 
@@ -147,6 +149,7 @@ class TrainerBase:
                 self._optims[name],
                 self._scheds[name],
                 scaler,
+                self.ignored_keys,
             )
             for name in self.get_model_names()
         }
@@ -174,7 +177,7 @@ class TrainerBase:
         for name in self.get_model_names():
             path = find_checkpoint(osp.join(directory, name), epoch)
             checkpoint = load_checkpoint(path)
-            self.epochs_done = checkpoint.get("epoch")
+            self.epochs_done, self.weights_path = checkpoint.get("epoch"), path
             print(f'Loading weights to {name} from "{path}" (epoch = {self.epochs_done})')
             state = checkpoint.get("state_dict")
             if state is not None:
@@ -261,7 +264,8 @@ class TrainerBase:
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
         self.before_train()
-        self._in_training = self._trained = True
+        self._in_training = True
+        self._trained = self.start_epoch < self.max_epoch
         self.epochs_done = self.start_epoch
         for self.epoch in range(self.start_epoch, self.max_epoch):  # noqa: B020
             self.before_epoch()

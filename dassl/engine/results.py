@@ -26,6 +26,7 @@ _IRRELEVANT = {
     "TRAIN.CHECKPOINT_FREQ",
     "TRAIN.PRINT_FREQ",
     "TEST.COMPUTE_CMAT",
+    "TEST.NO_TEST",
     "TEST.PER_CLASS_RESULT",
 }
 
@@ -35,8 +36,11 @@ class RunMismatchError(RuntimeError):
 
 
 def config_dict(cfg: CfgNode) -> dict[str, Any]:
-    """Return a configuration as nested dicts of JSON values."""
-    return json.loads(json.dumps(cfg))
+    """Return a configuration as nested dicts of JSON values, DATASET.ROOT as an absolute path."""
+    config = json.loads(json.dumps(cfg))
+    if config["DATASET"]["ROOT"]:
+        config["DATASET"]["ROOT"] = os.path.realpath(os.path.expanduser(config["DATASET"]["ROOT"]))
+    return config
 
 
 def check_same_run(path: str | os.PathLike[str], cfg: CfgNode, **fields: Any) -> None:
@@ -52,7 +56,10 @@ def check_same_run(path: str | os.PathLike[str], cfg: CfgNode, **fields: Any) ->
     """
     if not os.path.exists(path):
         return
-    advice = "Choose another OUTPUT_DIR, or move the old run away"
+    advice = (
+        "Choose another OUTPUT_DIR, or move the old run away; to train on from its checkpoint, "
+        "give it as RESUME with another OUTPUT_DIR"
+    )
     try:
         record = read_json(path)
         old = dict(_flat(record["config"]))

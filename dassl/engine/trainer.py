@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os.path as osp
+import shutil
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +20,9 @@ from dassl.utils import (
     AverageMeter,
     MetricMeter,
     ProgressBar,
+    atomic_write,
     load_checkpoint,
+    mkdir_if_missing,
     package_versions,
     read_json,
     write_json,
@@ -83,6 +86,8 @@ class SimpleTrainer(TrainerBase):
         record = osp.join(self.output_dir, "config.json")
         results.check_same_run(self._results_path(self.cfg.TEST.SPLIT), self.cfg)
         directory = self.cfg.RESUME or self.output_dir
+        if self.cfg.SEED < 0 < self.cfg.DATASET.NUM_SHOTS:
+            print("SEED is negative: each start, also after an interruption, draws other shots")
         found = self.has_checkpoints(directory)
         if self.cfg.RESUME and not found:
             raise FileNotFoundError(f'RESUME="{directory}" holds no checkpoint to resume from')
@@ -98,8 +103,14 @@ class SimpleTrainer(TrainerBase):
     def resume_model_if_exist(self, directory: str) -> int:
         """Restore all models, and the best validation result so far."""
         epoch = super().resume_model_if_exist(directory)
-        best = [osp.join(self.output_dir, name, BEST) for name in self.get_model_names()]
+        best = [osp.join(directory, name, BEST) for name in self.get_model_names()]
         if epoch and all(map(osp.isfile, best)):
+            if directory != self.output_dir:
+                for source in best:
+                    target = osp.join(self.output_dir, osp.relpath(source, directory))
+                    mkdir_if_missing(osp.dirname(target))
+                    with open(source, "rb") as old, atomic_write(target) as new:
+                        shutil.copyfileobj(old, new)
             result = load_checkpoint(best[0]).get("val_result")
             self.best_result = self.best_result if result is None else result
         return epoch
@@ -175,7 +186,12 @@ class SimpleTrainer(TrainerBase):
         return osp.join(self.output_dir, f"results{suffix}.json")
 
     def _write_results(self, path: str, split: str, metrics: dict[str, float]) -> None:
-        if osp.exists(path) and not self._trained and read_json(path)["metrics"] == metrics:
+        if osp.exists(path) and not self._trained:
+            if read_json(path)["metrics"] != metrics:
+                raise results.RunMismatchError(
+                    f'"{path}" holds other metrics of the same configuration, so of other weights. '
+                    "Choose another OUTPUT_DIR, or move the old run away"
+                )
             print(f"The same results are in {path} already")
             return
         cfg = self.cfg
@@ -189,6 +205,7 @@ class SimpleTrainer(TrainerBase):
             "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
             "split": split,
             "epoch": self.epochs_done,
+            "weights": self.weights_path,
             "metrics": dict(metrics),
             "config": results.config_dict(cfg),
             "versions": package_versions(),

@@ -143,12 +143,14 @@ def resume_from_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
     scaler: Any = None,
+    ignored: tuple[str, ...] = (),
 ) -> int:
     """Restore model, optimizer, scheduler, gradient scaler and random generators.
 
     Args:
         fdir: a folder with a file ``checkpoint`` that names the checkpoint.
         model, optimizer, scheduler, scaler: what to restore, in place.
+        ignored: endings of tensor names that are passed over.
 
     Returns:
         The number of epochs done.
@@ -160,7 +162,10 @@ def resume_from_checkpoint(
         path = os.path.join(fdir, file.readline().strip())
     print(f'Loading checkpoint from "{path}"')
     checkpoint = load_checkpoint(path)
-    missing, unexpected = load_weights(model, checkpoint.get("state_dict"), path)
+    state = checkpoint.get("state_dict")
+    if state is not None:
+        state = {name: t for name, t in state.items() if not name.endswith(ignored)}
+    missing, unexpected = load_weights(model, state, path)
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     lost = sorted(trainable.intersection(missing))
     if lost or unexpected:

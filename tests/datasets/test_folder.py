@@ -53,6 +53,12 @@ def test_parts_on_disk_are_used_as_they_are(parted, make_cfg):
     assert not (parted / "split.json").exists()
 
 
+def test_a_part_by_another_name_is_not_passed_over(parted, make_cfg):
+    (parted / "val").rename(parted / "valid")
+    with pytest.raises(SplitError, match="also valid; the parts are called train, val, test"):
+        Folder(make_cfg(parted))
+
+
 def test_val_may_be_absent(parted, make_cfg):
     shutil.rmtree(parted / "val")
     assert sizes(Folder(make_cfg(parted))) == (10, 0, 6)

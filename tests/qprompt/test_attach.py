@@ -35,7 +35,6 @@ def test_default_is_every_trainable_tensor_with_two_dimensions(learner):
     assert names(learner) == ALL
     values = [learner.ctx, *learner.deep, learner.proj.weight]
     assert [len(value.unique()) for value in values] == [4] * 5
-    assert type(learner.proj.bias) is nn.Parameter
 
 
 @pytest.mark.parametrize(
@@ -177,7 +176,7 @@ def test_deep_copies_are_independent(learner, make_learner, train):
     value = learner.ctx.detach().clone()
     train(twin, 2, after=lambda: step_(twin))
     quantize_(twin, 1, params="proj.weight")
-    assert torch.equal(learner.ctx, value) and type(learner.proj.weight) is nn.Parameter
+    assert torch.equal(learner.ctx, value) and "proj.weight" not in names(learner)
     remove_(twin)
     assert torch.equal(learner.ctx, value) and len(learner.deep[0].unique()) == 4
     another = copy.deepcopy(learner)
@@ -212,7 +211,12 @@ def test_plain_checkpoint_of_another_precision(learner, make_learner):
     learner.half()
     quantize_(learner, 2)
     learner.load_state_dict(make_learner(seed=7).state_dict())
-    assert torch.equal(learner.ctx, quantize_(make_learner(seed=7).half(), 2).ctx)
+    fresh = quantize_(make_learner(seed=7).half(), 2)
+    assert torch.equal(learner.ctx, fresh.ctx)
+    for (_, mine), (_, other) in zip(
+        named_quantizers(learner), named_quantizers(fresh), strict=True
+    ):
+        assert torch.equal(mine.codebook, other.codebook)
 
 
 def test_quantized_checkpoint_keeps_its_codebook(learner, make_learner, train):
@@ -279,3 +283,48 @@ def test_autocast_trains_and_keeps_the_values(learner):
         loss = learner(torch.ones(1, 8))
     loss.backward()
     assert latent(learner).grad.abs().sum() > 0
+
+
+def test_other_trainable_parameters_are_rounded_to_half_precision(learner, make_learner, train):
+    optimizer = torch.optim.SGD([p for p in learner.parameters() if p.requires_grad], lr=0.02)
+    bias, frozen = learner.proj.bias, learner.frozen
+    quantize_(learner, 1, params="ctx")
+    train(learner, 3, optimizer=optimizer)
+    latents = [
+        latent(learner.proj, "bias"),
+        latent(learner.proj, "weight"),
+        latent(learner.deep, "1"),
+    ]
+    read = [learner.proj.bias, learner.proj.weight, learner.deep[1]]
+    for weight, value in zip(latents, read, strict=True):
+        assert torch.equal(value, weight.half().float()) and not torch.equal(value, weight)
+    assert latents[0] is bias and bias.grad.abs().sum() > 0
+    assert learner.frozen is frozen and names(learner) == ["ctx"]
+    plain = make_learner(seed=7)
+    result = learner.load_state_dict(plain.state_dict(), strict=True)
+    assert not result.missing_keys and torch.equal(latents[1], plain.proj.weight)
+    remove_(learner)
+    assert learner.proj.bias is bias and type(learner.proj) is nn.Linear
+
+
+def test_rounded_parameters_can_be_quantized_later(learner):
+    weight = learner.proj.weight
+    quantize_(learner, 1, params="ctx")
+    quantize_(learner, 3, params="proj.weight")
+    assert latent(learner.proj, "weight") is weight
+    assert len(learner.proj.parametrizations.weight) == 1
+    assert len(learner.proj.weight.unique()) == 8
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_rounding_is_idempotent_and_straight_through(dtype):
+    module = nn.Linear(64, 64).to(dtype)
+    with torch.no_grad():
+        module.bias.copy_(torch.logspace(-9, 4, 64))
+    quantize_(module, 1)
+    once = module.bias.detach().clone()
+    assert once.dtype == dtype and torch.equal(once, once.half().to(dtype))
+    module.bias = once
+    assert torch.equal(module.bias, once)
+    module.bias.sum().backward()
+    assert torch.equal(latent(module, "bias").grad, torch.ones_like(once))

@@ -26,9 +26,13 @@ class Host:
         self.check_cfg(cfg)
         self.cfg = cfg
         self.log, self.tests = [], []
+        self.build_data_loader()
         self.build_model()
 
     def check_cfg(self, cfg):
+        pass
+
+    def build_data_loader(self):
         pass
 
     def register_model(self, name, model, optim):
@@ -183,7 +187,7 @@ def test_config_node_is_settable_and_added_once(cfg):
     ],
 )
 def test_bad_options_are_found_before_anything_is_built(cfg, monkeypatch, options, message):
-    monkeypatch.setattr(CoOp, "build_model", lambda self: pytest.fail("the model was built"))
+    monkeypatch.setattr(CoOp, "build_data_loader", lambda self: pytest.fail("data were loaded"))
     with pytest.raises(InvalidOptionError, match=message):
         QCoOp(with_options(cfg, **options))
 

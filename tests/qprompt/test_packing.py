@@ -160,7 +160,7 @@ def test_failed_packing_keeps_the_old_file(packed):
     learner, path = packed
     before = path.read_bytes()
     with torch.no_grad():
-        learner.proj.bias.fill_(1e6)
+        learner.proj.parametrizations.bias.original.fill_(1e6)
     with pytest.raises(HalfPrecisionOverflowError, match="'proj.bias'"):
         pack(learner, path)
     assert path.read_bytes() == before

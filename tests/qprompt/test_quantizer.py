@@ -70,7 +70,7 @@ def test_fitting_quantized_weights_changes_nothing(shape, bits, dtype, normalize
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_adopted_centroids_are_kept_to_the_last_bit(dtype):
+def test_half_precision_values_are_kept_to_the_last_bit(dtype):
     every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.float16)
     every = every[every.isfinite()].float().to(dtype).half()
     every = every[every.isfinite()].unique()
@@ -79,7 +79,7 @@ def test_adopted_centroids_are_kept_to_the_last_bit(dtype):
         chosen = every[torch.randint(len(every), (16,), generator=generator)].sort().values
         value = chosen.to(dtype)[torch.randint(16, (50,), generator=generator)]
         quantizer = Quantizer(4, True, 10, 0.01, "kmeans")
-        quantizer.adopt_(chosen, value)
+        quantizer.fit_(value)
         assert torch.equal(quantizer(value), value)
 
 
@@ -113,8 +113,14 @@ def test_normalised_codebook_follows_shift_and_scale():
 
 def test_zero_is_positive():
     weight = torch.tensor([[-1e-9, 1.0], [-1e-9, 1.0]])
-    value = fitted(weight, 1, normalize=False)(weight)
-    assert value[0, 0] == 0 and not value[0, 0].signbit()
+    quantizer = fitted(weight, 1, normalize=False)
+    for zero in (quantizer(weight)[0, 0], quantizer.encode(weight)[1][0]):
+        assert zero == 0 and not zero.signbit()
+
+
+def test_non_contiguous_weights():
+    weight = weights((6, 4), torch.float32)
+    assert torch.equal(fitted(weight.t(), 2)(weight.t()), fitted(weight, 2)(weight).t())
 
 
 def test_constant_weights():
@@ -148,6 +154,8 @@ def test_non_finite_weights_name_the_parameter():
 def test_overflow_of_half_precision_names_the_parameter():
     with pytest.raises(HalfPrecisionOverflowError, match="'ctx' needs the centroid 80000"):
         fitted(torch.tensor([[80000.0, 0.0]]), 1)
+    with pytest.raises(HalfPrecisionOverflowError):
+        fitted(torch.tensor([[65500.0, 0.0]]).bfloat16(), 1)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,21 @@ def test_a_loss_is_reported_as_a_loss(tmp_path):
     assert "new -5.00" in sentence
 
 
+def test_unpaired_seeds_do_not_enter_the_means(folder):
+    for seed in (3, 4):
+        write_result(folder, "QCoOp", "base", seed, 10.0, bits=1, stored_bytes=68)
+    pairs = pair_runs(read_results(folder))
+    row = summarise(pairs).set_index("trainer").loc["QCoOp"]
+    assert (row["base_mean"], row["new_mean"], row["seeds"]) == (83.0, 65.0, 2)
+    assert "over 2 runs" in comparisons(pairs)[0]
+
+
+def test_no_verdict_without_whole_pairs(tmp_path):
+    write_result(tmp_path, "CoOp", "base", 1, 80.0)
+    write_result(tmp_path, "QCoOp", "base", 1, 82.0, bits=1)
+    assert comparisons(pair_runs(read_results(tmp_path))) == []
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

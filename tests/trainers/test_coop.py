@@ -50,7 +50,7 @@ def test_shapes_and_gradients(backbone, position, class_specific, n_ctx):
     assert learner.ctx.shape == ((len(NAMES), n_ctx, 128) if class_specific else (n_ctx, 128))
     assert learner().shape == (len(NAMES), int(learner.eot.max()) + 1, 128)
     features(backbone, learner).square().sum().backward()
-    assert learner.ctx.grad.abs().amin(dim=-1).gt(0).all()
+    assert learner.ctx.grad.abs().sum(dim=-1).gt(0).all()
 
 
 @pytest.mark.parametrize("class_specific", [False, True])

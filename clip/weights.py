@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import tempfile
 import warnings
 import zipfile
 from pathlib import Path
@@ -43,7 +44,8 @@ def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu")
             - ``architecture:pretrained``, both in open_clip's names, such as
               ``ViT-B-32:laion2b_s34b_b79k``; ``pretrained`` may be a file of that architecture;
             - a file with weights in OpenAI's layout: OpenAI's TorchScript archive, or a plain state
-              dict as ``.pt`` or ``.safetensors``;
+              dict as ``.pt`` or ``.safetensors``; the activation is taken to be QuickGELU, so give
+              weights that were trained with GELU (LAION's) as ``architecture:file``;
             - ``tiny``: the embedded model.
         precision: ``fp32``, ``fp16`` or ``bf16``. In half precision the layer norms and embeddings
             stay in float32, as in OpenAI's models.
@@ -92,13 +94,16 @@ def _openai_file(name: str) -> Path:
         if found != published:
             warnings.warn(
                 f"{target} is not OpenAI's published file (SHA-256 {found[:12]}..., published "
-                f"{published[:12]}...); it is used as it is",
+                f"{published[:12]}...); it is used as it is; delete it to have it fetched again",
                 stacklevel=3,
             )
         return target
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return Path(download_pretrained_from_url(url))
-    except OSError as error:
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:  # whole or not at all
+            os.replace(download_pretrained_from_url(url, cache_dir=scratch), target)
+        return target
+    except (OSError, RuntimeError) as error:
         raise WeightsNotFoundError(
             f"no weights for {name!r}: {target} does not exist and the download failed ({error}). "
             f"Fetch {url} on a machine with a network and put it at {target}, or give the path of "
@@ -137,9 +142,11 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _build(state: dict[str, Tensor], precision: str) -> CLIP:
-    model = build_model_from_openai_state_dict(state, cast_dtype=get_cast_dtype(precision)).float()
+    cast = get_cast_dtype(precision)
+    model = build_model_from_openai_state_dict(dict(state), cast_dtype=cast).float()
+    model.load_state_dict({name: state[name] for name in model.state_dict()})  # not via float16
     if precision != "fp32":
-        convert_weights_to_lp(model, dtype=get_cast_dtype(precision))
+        convert_weights_to_lp(model, dtype=cast)
     return model
 
 

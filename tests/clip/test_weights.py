@@ -84,6 +84,26 @@ def test_every_file_form_gives_the_same_model(state, tmp_path, suffix):
     assert torch.equal(logits(clip.load(str(path))), logits(clip.load("tiny")))
 
 
+def test_single_precision_file_loses_nothing(state, tmp_path):
+    exact = {name: value.float() + 1e-6 for name, value in state.items()}
+    path = tmp_path / "weights.safetensors"
+    save_file(exact, path)
+    loaded = clip.load(str(path)).state_dict()
+    assert all(torch.equal(loaded[name], exact[name]) for name in exact)
+
+
+def test_interrupted_download_leaves_nothing_behind(monkeypatch, tmp_path):
+    def cut(url, cache_dir):
+        (Path(cache_dir) / "ViT-B-16.pt").write_bytes(b"half of it")
+        raise RuntimeError("the checksum does not match")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("clip.weights.download_pretrained_from_url", cut)
+    with pytest.raises(clip.WeightsNotFoundError, match="checksum does not match"):
+        clip.load("ViT-B/16")
+    assert list((tmp_path / ".cache/clip").iterdir()) == []
+
+
 def test_cached_openai_file_is_used_without_asking_the_network(offline, state, tmp_path):
     cache = tmp_path / ".cache" / "clip"
     cache.mkdir(parents=True)

@@ -1,0 +1,61 @@
+"""Image encoding with learned prompts among the patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from clip.layers import run_layers
+from clip.text import UnsupportedBackboneError
+
+
+def vision_tower(model: nn.Module) -> nn.Module:
+    """Return the image tower of an open_clip model, if it can take prompts.
+
+    Raises:
+        UnsupportedBackboneError: it is no vision transformer that is read at its class token.
+    """
+    tower = model.visual
+    if (
+        not isinstance(tower, VisionTransformer)
+        or tower.pool_type != "tok"
+        or tower.attn_pool is not None
+    ):
+        raise UnsupportedBackboneError(
+            f"the image tower {type(tower).__name__} takes no learned prompts: it needs to be a "
+            "vision transformer that is read at its class token; choose a backbone such as ViT-B/16"
+        )
+    return tower
+
+
+def encode_image(
+    model: nn.Module, images: Tensor, prompts: Tensor | None = None, deep: Sequence[Tensor] = ()
+) -> Tensor:
+    """Encode images, with learned tokens beside those of the patches, into features.
+
+    Args:
+        model: an open_clip CLIP model.
+        images: (n, 3, height, width) in the model's compute dtype.
+        prompts: (n_ctx, width) tokens that follow class token and patches, without positions;
+            None: the model's own ``encode_image``.
+        deep: what replaces these tokens before layer 1, 2, ...; each (n_ctx, width).
+
+    Returns:
+        (n, embed_dim) features, not normalised; gradients flow into ``prompts`` and ``deep``.
+
+    Raises:
+        UnsupportedBackboneError: prompts for an image tower that is no vision transformer.
+    """
+    if prompts is None:
+        return model.encode_image(images)
+    tower = vision_tower(model)
+    x = tower.conv1(images).flatten(2).transpose(1, 2)
+    x = torch.cat([tower.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+    x = x + tower.positional_embedding.to(x.dtype)
+    start = x.shape[1]
+    x = torch.cat([x, prompts.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+    x = run_layers(tower.transformer, tower.ln_pre(x), deep, start)
+    return tower.ln_post(x[:, 0]) @ tower.proj

@@ -1,0 +1,55 @@
+"""Every shipped configuration file parses, says how it is used, and builds its trainer."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from dassl.engine import build_trainer
+
+REPOSITORY = Path(__file__).parents[1]
+FILES = sorted((REPOSITORY / "configs/trainers").glob("*/*.yaml"))
+
+
+def relative(path):
+    return str(path.relative_to(REPOSITORY))
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_file_opens_with_the_command_that_uses_it(path):
+    text = path.read_text()
+    trainer = path.parent.name
+    assert text.startswith("# python train.py ")
+    head = text.split("\n\n")[0]
+    assert f"--trainer {trainer} " in head and relative(path) in head
+
+
+@pytest.mark.filterwarnings("ignore:no GPU")
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_file_parses_and_builds_on_the_tiny_backbone(path, data_root, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    cfg = train.setup_cfg(
+        train.parse_args(
+            [
+                *("--root", str(data_root), "--trainer", path.parent.name, "--seed", "1"),
+                *("--dataset-config-file", "configs/datasets/digits.yaml"),
+                *("--config-file", str(path)),
+            ]
+        )
+    )
+    expected = {"rn50": "RN50", "rn101": "RN101", "vit_b32": "ViT-B/32", "vit_b16": "ViT-B/16"}
+    architecture = next((a for a in expected if path.stem.startswith(a)), "tiny")
+    assert expected.get(architecture, "tiny") == cfg.MODEL.BACKBONE.NAME
+    assert cfg.OPTIM.NAME == "sgd" and cfg.OPTIM.LR_SCHEDULER == "cosine"
+
+    cfg.defrost()
+    cfg.merge_from_list(
+        ["MODEL.BACKBONE.NAME", "tiny", "INPUT.SIZE", (32, 32), "DATASET.NUM_SHOTS", 1]
+    )
+    if "MAPLE" in cfg.TRAINER:
+        depth = min(cfg.TRAINER.MAPLE.PROMPT_DEPTH, 4)
+        cfg.merge_from_list(["TRAINER.MAPLE.PROMPT_DEPTH", depth])
+    trainer = build_trainer(cfg)
+    with torch.no_grad():
+        assert trainer.model_inference(torch.zeros(1, 3, 32, 32)).shape == (1, 10)

@@ -1,0 +1,79 @@
+"""The prompts of all classes around a context that is learned."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import clip
+
+
+def count_tokens(words: str) -> int:
+    """Return the number of tokens of some words, without start and end."""
+    return int(clip.tokenize(words.replace("_", " ")).argmax()) - 1
+
+
+class ContextLearner(nn.Module):
+    """Prompts [SOS, context, class name, ".", EOS] whose context is learned.
+
+    Args:
+        backbone: an open_clip CLIP, for its token embeddings.
+        classnames: one name for each class.
+        n_ctx: number of learned tokens.
+        ctx_init: words whose first ``n_ctx`` embeddings the context starts from; their others
+            stay in the prompts as they are. Empty, or fewer tokens than ``n_ctx``: a normal
+            distribution with standard deviation 0.02.
+        class_specific: a context for each class instead of a shared one.
+
+    Attributes:
+        ctx: parameter (n_ctx, width), or (classes, n_ctx, width) if class-specific.
+        eot: int64 buffer (classes,), position of the end-of-text tokens.
+
+    Raises:
+        ValueError: no context at all.
+        clip.PromptTooLongError: context and class name exceed the text tower's positions.
+    """
+
+    ctx: Tensor
+    eot: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        classnames: list[str],
+        n_ctx: int,
+        ctx_init: str = "",
+        class_specific: bool = False,
+    ) -> None:
+        super().__init__()
+        if n_ctx < 1:
+            raise ValueError(f"N_CTX is {n_ctx}: a prompt learner needs at least one context token")
+        words = ctx_init.replace("_", " ").strip()
+        from_words = count_tokens(words) >= n_ctx
+        if not from_words:
+            words = " ".join(["X"] * n_ctx)
+        names = [name.replace("_", " ") for name in classnames]
+        tokens = clip.tokenize([f"{words} {name}." for name in names])
+        tokens = tokens.to(next(backbone.parameters()).device)
+        eot = tokens.argmax(dim=-1)
+        embedded = clip.embed_tokens(backbone, tokens[:, : int(eot.max()) + 1])
+        context = embedded[:, 1 : 1 + n_ctx] if class_specific else embedded[0, 1 : 1 + n_ctx]
+        self.ctx = nn.Parameter(context.clone())
+        if not from_words:
+            nn.init.normal_(self.ctx, std=0.02)
+        self.register_buffer("eot", eot, persistent=False)
+        self.register_buffer("token_prefix", embedded[:, :1], persistent=False)
+        self.register_buffer("token_suffix", embedded[:, 1 + n_ctx :], persistent=False)
+
+    def prompts(self, context: Tensor, classes: Tensor | slice = slice(None)) -> Tensor:
+        """Put a context between start and class name.
+
+        Args:
+            context: (n_ctx, width) for all, or (n, n_ctx, width).
+            classes: which n classes, as an index; default: all of them.
+
+        Returns:
+            (n, length, width), length = max(eot) + 1, without positions.
+        """
+        prefix, suffix = self.token_prefix[classes], self.token_suffix[classes]
+        return torch.cat([prefix, context.expand(len(prefix), -1, -1), suffix], dim=1)

@@ -1,0 +1,147 @@
+"""MaPLe: coupled prompts in several layers of both towers of CLIP (Khattak et al., 2023, CVPR)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+import clip
+from dassl.engine import TRAINER_REGISTRY
+from trainers.base import PromptTrainer
+from trainers.context import ContextLearner
+from trainers.prompted import PromptedCLIP
+
+
+class Constant(nn.Module):
+    """What a projection yields once training is over: it stands in its place.
+
+    Attributes:
+        value: frozen parameter (n_ctx, vision width).
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = nn.Parameter(value, requires_grad=False)
+
+    def forward(self, prompts: Tensor) -> Tensor:
+        return self.value
+
+
+class MultiModalPromptLearner(ContextLearner):
+    """Text prompts for the first ``depth`` layers, and image prompts projected from them.
+
+        P~_i = F_i(P_i),    F_i linear,    i = 0..depth-1
+
+    Source: Khattak et al., 2023, sections 3.2.1 to 3.2.3.
+
+    Args:
+        backbone: an open_clip CLIP with a vision transformer.
+        classnames, n_ctx, ctx_init: as for :class:`ContextLearner`.
+        depth: number of layers with prompts of their own, 1 to the number of layers.
+
+    Attributes:
+        ctx: parameter (n_ctx, text width), the prompts P_0 of the first layer.
+        proj: F_0, from text to vision width.
+        compound_prompts_text: P_1, P_2, ..., each (n_ctx, text width).
+        compound_prompt_projections: F_1, F_2, ...; all start equal.
+
+    Raises:
+        ValueError: a depth that the backbone has not, and as :class:`ContextLearner`.
+        clip.UnsupportedBackboneError: the image tower is no vision transformer.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        classnames: list[str],
+        n_ctx: int = 2,
+        ctx_init: str = "a photo of a",
+        depth: int = 9,
+    ) -> None:
+        vision = clip.vision_tower(backbone)
+        towers = (vision.transformer, clip.text_tower(backbone).transformer)
+        layers = min(len(tower.resblocks) for tower in towers)
+        if not 1 <= depth <= layers:
+            raise ValueError(f"PROMPT_DEPTH is {depth}: the backbone takes 1 to {layers}")
+        super().__init__(backbone, classnames, n_ctx, ctx_init)
+        widths = self.ctx.shape[-1], vision.class_embedding.shape[-1]
+        self.proj = nn.Linear(*widths).to(self.ctx)
+        deeper = [torch.empty_like(self.ctx) for _ in range(depth - 1)]
+        self.compound_prompts_text = nn.ParameterList(nn.init.normal_(p, std=0.02) for p in deeper)
+        projection = nn.Linear(*widths).to(self.ctx)
+        self.compound_prompt_projections = nn.ModuleList(copy.deepcopy(projection) for _ in deeper)
+
+    def forward(self) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+        """Return the class prompts and the deep prompts of both towers.
+
+        Returns:
+            (classes, length, text width) prompts, (n_ctx, vision width) tokens for the images,
+            and the deep prompts of the text and of the image tower.
+        """
+        context, deep = self.ctx, list(self.compound_prompts_text)
+        image, deep_image = self._projected(context, deep)
+        return self.prompts(context), image, deep, deep_image
+
+    def inference_state(self) -> dict[str, Tensor]:
+        """Return all that the prompts follow from once training is over, by parameter name."""
+        deep = list(self.compound_prompts_text)
+        image, deep_image = self._projected(self.ctx, deep)
+        state = {"ctx": self.ctx, "proj.value": image}
+        for i, (text, image) in enumerate(zip(deep, deep_image, strict=True)):
+            state[f"compound_prompts_text.{i}"] = text
+            state[f"compound_prompt_projections.{i}.value"] = image
+        return state
+
+    def to_inference_(self) -> None:
+        """Put the projections' results in their place, for good."""
+        deep = list(self.compound_prompts_text)
+        with torch.no_grad():
+            image, deep_image = self._projected(self.ctx, deep)
+        self.proj = Constant(image)
+        self.compound_prompt_projections = nn.ModuleList(map(Constant, deep_image))
+
+    def _projected(self, context: Tensor, deep: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        projections = self.compound_prompt_projections
+        return self.proj(context), [f(p) for f, p in zip(projections, deep, strict=True)]
+
+
+class MultiModalCLIP(PromptedCLIP):
+    """CLIP with MaPLe's prompts in both towers."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        prompts, beside_patches, deep_text, deep_image = self.prompt_learner()
+        text = clip.encode_prompts(self.backbone, prompts, self.prompt_learner.eot, deep_text)
+        image = clip.encode_image(self.backbone, self.cast(image), beside_patches, deep_image)
+        return self.logits(image, text)
+
+    def inference_state(self) -> dict[str, Tensor]:
+        """As that of the prompt learner."""
+        state = self.prompt_learner.inference_state()
+        return {f"prompt_learner.{name}": value for name, value in state.items()}
+
+    def to_inference_(self) -> None:
+        """As that of the prompt learner."""
+        self.prompt_learner.to_inference_()
+
+
+@TRAINER_REGISTRY.register()
+class MaPLe(PromptTrainer):
+    """Multi-modal prompt learning (Khattak et al., 2023)."""
+
+    node = "MAPLE"
+    model_name = "MultiModalPromptLearner"
+
+    def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> nn.Module:
+        learner = MultiModalPromptLearner(
+            backbone,
+            classnames,
+            n_ctx=self.settings.N_CTX,
+            ctx_init=self.settings.CTX_INIT,
+            depth=self.settings.PROMPT_DEPTH,
+        )
+        return MultiModalCLIP(backbone, learner)
+
+    def trained_module(self) -> nn.Module:
+        return self.model
