@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Base-to-new generalization on handwritten digits with the embedded tiny CLIP: zero-shot CLIP, CoOp
-# and QCoOp at 1, 2 and 4 bits, three seeds each. Finished runs are skipped.
+# Base-to-new generalization on handwritten digits with the embedded tiny CLIP: zero-shot CLIP, and
+# each prompt learner beside its quantized counterpart, three seeds each. Finished runs are skipped.
 # shellcheck source=scripts/env.sh
 source "$(dirname "$0")/env.sh" train,report
 
@@ -21,20 +21,27 @@ run() {
     python train.py --root "$DATA" --seed "$seed" --trainer "$trainer" --output-dir "$folder" \
         --dataset-config-file configs/datasets/digits.yaml \
         --config-file "configs/trainers/$trainer/tiny.yaml" "$@" \
-        VERBOSE False DATASET.NUM_SHOTS "$SHOTS" DATASET.SUBSAMPLE_CLASSES "$half"
+        DATASET.NUM_SHOTS "$SHOTS" DATASET.SUBSAMPLE_CLASSES "$half" | grep "accuracy:"
+}
+
+# base_to_new TRAINER NAME SEED [KEY VALUE ...]: train on the base classes, then test on the new
+base_to_new() {
+    local trainer=$1 name=$2 seed=$3
+    shift 3
+    run base "$trainer" "$name" "$seed" "$@"
+    run new "$trainer" "$name" "$seed" --eval-only \
+        --model-dir "$OUTPUT/base/$name/seed$seed" "$@"
 }
 
 for seed in 1 2 3; do
-    for half in base new; do
-        run $half ZeroshotCLIP ZeroshotCLIP $seed --eval-only
-    done
-    run base CoOp CoOp $seed
-    run new CoOp CoOp $seed --eval-only --model-dir $OUTPUT/base/CoOp/seed$seed
+    run base ZeroshotCLIP ZeroshotCLIP $seed --eval-only
+    run new ZeroshotCLIP ZeroshotCLIP $seed --eval-only
+    base_to_new CoOp CoOp $seed
     for bits in 1 2 4; do
-        name=QCoOp_${bits}bit
-        run base QCoOp $name $seed TRAINER.QPROMPT.BITS $bits
-        run new QCoOp $name $seed --eval-only --model-dir $OUTPUT/base/$name/seed$seed \
-            TRAINER.QPROMPT.BITS $bits
+        base_to_new QCoOp QCoOp_${bits}bit $seed TRAINER.QPROMPT.BITS $bits
+    done
+    for trainer in CoCoOp QCoCoOp MaPLe QMaPLe; do
+        base_to_new $trainer $trainer $seed
     done
 done
 

@@ -77,15 +77,17 @@ def _create(path: str) -> TextIO:
 
 
 class ProgressBar(tqdm):  # type: ignore[type-arg]
-    """A bar over batches when the output is a terminal, plain log lines when it is not."""
+    """A bar over batches on stderr if that is a terminal, and log lines on stdout.
+
+    Where both would meet on one terminal, the lines go to the log file only.
+    """
 
     def __init__(self, iterable: Iterable[Any], desc: str | None = None) -> None:
-        terminal = sys.stdout.isatty() and sys.stderr.isatty()
-        super().__init__(iterable, desc=desc, disable=not terminal, leave=False)
+        super().__init__(iterable, desc=desc, disable=not sys.stderr.isatty(), leave=False)
 
     def log(self, line: str) -> None:
-        """Put a line into the log file, and into the output unless the bar is shown there."""
-        if self.disable:
+        """Put a line into the log file, and onto stdout unless the bar is shown there."""
+        if self.disable or not sys.stdout.isatty():
             print(line)
         elif isinstance(sys.stdout, Logger):
             sys.stdout.file.write(line + "\n")

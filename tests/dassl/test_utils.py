@@ -68,10 +68,12 @@ def test_logger_mirrors_stdout_and_keeps_old_logs(tmp_path, monkeypatch):
     assert terminal.getvalue() == "one\ntwo\nthree\n"
 
 
-@pytest.mark.parametrize("is_terminal", [True, False])
-def test_bar_or_lines_but_not_both(tmp_path, monkeypatch, is_terminal):
-    kind = Terminal if is_terminal else io.StringIO
-    out, err = kind(), kind()
+@pytest.mark.parametrize("out", [Terminal, io.StringIO])
+@pytest.mark.parametrize("err", [Terminal, io.StringIO])
+def test_bar_and_lines_never_meet_on_a_terminal(tmp_path, monkeypatch, out, err):
+    bar_shown = err is Terminal
+    lines_shown = not (out is Terminal and bar_shown)
+    out, err = out(), err()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     setup_logger(tmp_path)
@@ -80,8 +82,8 @@ def test_bar_or_lines_but_not_both(tmp_path, monkeypatch, is_terminal):
         bar.log(f"line {item}")
     sys.stdout.close()
     assert (tmp_path / "log.txt").read_text() == "line 1\nline 2\nline 3\n"
-    assert ("line" in out.getvalue()) is not is_terminal
-    assert ("epoch" in err.getvalue()) is is_terminal
+    assert ("line" in out.getvalue()) is lines_shown
+    assert ("epoch" in err.getvalue()) is bar_shown
 
 
 def test_unwritable_folder(tmp_path):
