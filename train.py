@@ -77,6 +77,11 @@ def main(argv: list[str] | None = None) -> None:
     print(f"** Config **\n{cfg}\n** System info **\n{collect_env_info()}")
     trainer = build_trainer(cfg)
     if args.eval_only:
+        if trainer.get_model_names() and not (args.model_dir or cfg.MODEL.INIT_WEIGHTS):
+            raise ValueError(
+                f"--eval-only of {cfg.TRAINER.NAME} needs trained weights: give --model-dir, the "
+                "folder of a run or a packed .safetensors file"
+            )
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test()
     elif not args.no_train:

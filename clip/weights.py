@@ -107,7 +107,7 @@ def _openai_file(name: str) -> Path:
         raise WeightsNotFoundError(
             f"no weights for {name!r}: {target} does not exist and the download failed ({error}). "
             f"Fetch {url} on a machine with a network and put it at {target}, or give the path of "
-            "any file with these weights as the backbone's name"
+            "any file with these weights as the backbone's name (--backbone)"
         ) from error
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import reprlib
+import warnings
+from itertools import chain
 
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 
@@ -33,6 +35,14 @@ class Folder(SplitDataset):
             raise SplitError(
                 f"{self.split_path} and the class folders disagree about {differing}; delete the "
                 "file to have the split made again"
+            )
+        present = splits.items_of_folders(self.image_dir, self._classnames(""))
+        added = len({item.impath for item in present} - {i.impath for i in chain(*found)})
+        if added:
+            warnings.warn(
+                f"{added} images are not in {self.split_path} and not used; delete the file to "
+                "have the split made again",
+                stacklevel=3,
             )
         return found
 

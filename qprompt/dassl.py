@@ -19,7 +19,7 @@ from torch import nn
 from .attach import named_quantizers, quantize_, remove_, step_
 from .clustering import INTERVAL, KL_THRESHOLD
 from .errors import InvalidOptionError, NoParameterError
-from .packing import INFERENCE, pack, payload_bytes
+from .packing import FULL, INFERENCE, pack, payload_bytes
 from .quantizer import check_options
 
 MODES = ("qat", "ptq", "none")
@@ -166,7 +166,7 @@ class Quantized(_Trainer):
         return {
             **inherited,
             "bits": self.qprompt.bits,
-            "stored_bytes": sum(payload_bytes(module) for module in modules),
+            "stored_bytes": sum(payload_bytes(module, _form(module)) for module in modules),
             "codebook_fits": sum(int(quantizer.fits) for quantizer in quantizers),
         }
 
@@ -211,6 +211,11 @@ class Quantized(_Trainer):
             for _, module in self._prompted()
             for _, quantizer in named_quantizers(module)
         ]
+
+
+def _form(module: nn.Module) -> str:
+    """Form that the module is in; see `pack`."""
+    return INFERENCE if getattr(module, "in_inference_form", False) else FULL
 
 
 def _report_missing(module: nn.Module, keys: Any) -> None:

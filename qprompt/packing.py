@@ -29,7 +29,8 @@ def pack(module: nn.Module, path: Path, form: str = FULL, **metadata: object) ->
     parameters (biases), in half precision. An existing file is replaced in one step.
 
     A module may have a smaller form, enough for inference: `inference_state()` returns its tensors
-    by name, and `to_inference_()` gives a module that structure, with parameters of those names.
+    by name, `to_inference_()` gives a module that structure, with parameters of those names, and
+    `in_inference_form` says whether it has it.
     Quantized parameters among them are stored exactly as in the full form; derived tensors are
     rounded to half precision, a relative error of at most 2^-11 (10^-8 absolute for numbers below
     10^-5). For other modules both forms hold the same.

@@ -24,15 +24,16 @@ def write_report(folder: Path) -> str:
         table = markdown_table(summary)
         tables.append(f"{title}\n\n{table}")
         sections.append(f"## {title}\n\n{table}\n\n![new against base accuracy]({plot})\n")
-    sentences = "\n".join(f"- {sentence}" for sentence in comparisons(pairs))
+    verdicts = "\n".join(f"- {sentence}" for sentence in comparisons(pairs))
+    ending = f"\n## Quantized against plain\n\n{verdicts}\n" if verdicts else ""
     report = (
         "# Base-to-new generalization\n\n"
         "Accuracy in percent, mean ± standard deviation over seeds; the harmonic mean is that of "
         "the two means. Prompt bytes: packed payload, or half precision where nothing is "
-        "quantized.\n\n" + "\n".join(sections) + f"\n## Quantized against plain\n\n{sentences}\n"
+        "quantized.\n\n" + "\n".join(sections) + ending
     )
     (folder / "report.md").write_text(report, encoding="utf-8")
-    return "\n\n".join(tables) + f"\n\n{sentences}"
+    return "\n\n".join([*tables, verdicts]).rstrip()
 
 
 def main() -> None:

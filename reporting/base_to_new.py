@@ -27,16 +27,17 @@ def pair_runs(results: pd.DataFrame) -> pd.DataFrame:
         One row for each group, method and seed with ``base``, ``new``, ``h`` and ``stored_bytes``.
 
     Raises:
-        ValueError: two results claim the same run.
+        ValueError: two different results claim the same run.
     """
     keys = [*GROUP, *METHOD, "seed"]
     halves = {}
     for half in ("base", "new"):
         rows = results[results["subsample_classes"] == half]
+        rows = rows.drop_duplicates([*keys, "accuracy"])  # evaluated again, to the same end
         twice = rows[rows.duplicated(keys, keep=False)]
         if len(twice):
             paths = " and ".join(twice["path"].head(2))
-            raise ValueError(f"two results for one run: {paths}; move one away")
+            raise ValueError(f"two different results for one run: {paths}; move one away")
         halves[half] = rows.rename(columns={"accuracy": half})[[*keys, half, "stored_bytes"]]
     pairs = halves["base"].merge(halves["new"].drop(columns="stored_bytes"), "outer", on=keys)
     pairs["h"] = harmonic_mean(pairs["base"], pairs["new"])

@@ -244,6 +244,13 @@ def test_bad_options_name_themselves_and_the_nearest_good_one(build, flags, opts
         build("QCoOp", "", *flags, opts=opts)
 
 
+def test_evaluation_without_trained_weights_is_refused(command, tmp_path):
+    done = command("CoOp", tmp_path / "run", "--eval-only")
+    assert done.returncode != 0
+    assert "--eval-only of CoOp needs trained weights" in done.stderr
+    assert not (tmp_path / "run/results.json").exists()
+
+
 def test_output_folder_that_cannot_be_written_is_named(command, tmp_path):
     file = tmp_path / "file"
     file.write_text("in the way")

@@ -111,8 +111,9 @@ class PromptTrainer(TrainerX):
         if directory and directory.endswith(".safetensors"):
             for name in self.get_model_names():
                 self.load_weights(self._models[name], directory)
-            saved = qprompt.read_metadata(directory).get("epoch")
-            self.epochs_done = None if saved is None else int(saved)
+            origin = qprompt.read_metadata(directory)
+            print(f'Loaded weights from "{directory}" ({origin})')
+            self.epochs_done = int(origin["epoch"]) if "epoch" in origin else None
             self.weights_path = directory
         else:
             super().load_model(directory, epoch)

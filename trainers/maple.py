@@ -94,6 +94,11 @@ class MultiModalPromptLearner(ContextLearner):
             state[f"compound_prompt_projections.{i}.value"] = image
         return state
 
+    @property
+    def in_inference_form(self) -> bool:
+        """Whether the projections' results stand in their place."""
+        return isinstance(self.proj, Constant)
+
     def to_inference_(self) -> None:
         """Put the projections' results in their place, for good."""
         deep = list(self.compound_prompts_text)
@@ -120,6 +125,11 @@ class MultiModalCLIP(PromptedCLIP):
         """As that of the prompt learner."""
         state = self.prompt_learner.inference_state()
         return {f"prompt_learner.{name}": value for name, value in state.items()}
+
+    @property
+    def in_inference_form(self) -> bool:
+        """As that of the prompt learner."""
+        return self.prompt_learner.in_inference_form
 
     def to_inference_(self) -> None:
         """As that of the prompt learner."""

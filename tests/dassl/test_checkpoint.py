@@ -232,9 +232,9 @@ def test_load_hooks_of_modules_see_the_names(tmp_path):
         def __init__(self):
             super().__init__()
             self.original = nn.Parameter(torch.zeros(2))
-            self.register_load_state_dict_pre_hook(self._rename)
+            self._register_load_state_dict_pre_hook(self._rename)  # public from torch 2.5 on
 
-        def _rename(self, module, state, prefix, *args):
+        def _rename(self, state, prefix, *args):
             if prefix + "ctx" in state:
                 state[prefix + "original"] = state.pop(prefix + "ctx")
 

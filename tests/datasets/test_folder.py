@@ -39,6 +39,14 @@ def test_class_folders_are_split_once(flat, make_cfg):
     assert (flat / "split.json").read_bytes() == made
 
 
+def test_images_added_after_the_split_are_counted(flat, make_cfg):
+    old = Folder(make_cfg(flat)).train_x[0].impath
+    for name in ("added_1.png", "added_2.png"):
+        shutil.copy(old, flat / "cat" / name)
+    with pytest.warns(UserWarning, match="2 images are not in .*split.json and not used"):
+        assert sizes(Folder(make_cfg(flat))) == (15, 6, 9)
+
+
 def test_shots_and_halves(flat, make_cfg):
     dataset = Folder(make_cfg(flat, shots=2, subsample="base"))
     assert dataset.classnames == ["african elephant", "cat"] and sizes(dataset) == (4, 4, 6)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from safetensors import safe_open
 from torch.nn import functional as F
 
 import clip
@@ -335,6 +336,9 @@ def test_inference_form_of_a_run_gives_the_logits_of_the_full_form(build, tmp_pa
         assert inference_error(scores, expected) < 1e-3
     assert torch.equal(*others)
     assert qprompt.read_metadata(compact)["form"] == "inference"
+    with safe_open(compact, "pt") as file:
+        payload = sum(file.get_tensor(key).nbytes for key in file.keys())  # noqa: SIM118
+    assert ways[1].run_summary()["stored_bytes"] == payload
     with pytest.raises(qprompt.PackedMismatchError, match="proj.weight"):
         ways[1].load_model(str(full))
 
