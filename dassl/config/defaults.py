@@ -34,6 +34,7 @@ def get_cfg_default() -> CN:
 
     cfg.DATALOADER = CN()
     cfg.DATALOADER.NUM_WORKERS = 4
+    cfg.DATALOADER.PIXEL_CACHE_MB = 2048  # decoded training images that are kept in memory
     cfg.DATALOADER.TRAIN_X = CN()
     cfg.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"
     cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 32

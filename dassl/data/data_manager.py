@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from dassl.config import CfgNode
 from dassl.data.datasets import Datum, build_dataset
-from dassl.data.samplers import build_sampler
-from dassl.data.transforms import build_transform
-from dassl.utils import read_image
+from dassl.data.pixels import PixelCache, PixelLoader
+from dassl.data.samplers import SharedBatchSampler, build_sampler, index_and_seed
+from dassl.data.transforms import ImageTransform, build_transform, seeded
+from dassl.utils import choose_device, distributed, read_image, shared
 
 Transform = Callable[[Any], Any]
 
@@ -45,25 +46,22 @@ class DatasetWrapper(Dataset):  # type: ignore[type-arg]
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """Return item ``index`` for the key ``index``, or ``(index, seed)`` to augment it with."""
-        index, seed = key if isinstance(key, tuple) else (key, None)
+        index, seed = index_and_seed(key)
+        image: Any = read_image(self.data_source[index].impath)
+        if self.transform is not None:
+            with seeded(seed):
+                image = self.transform(image)
+        return {"img": image, **self.facts(index)}
+
+    def facts(self, index: int) -> dict[str, Any]:
+        """Return item ``index`` without its image."""
         item = self.data_source[index]
         return {
-            "img": self._transformed(read_image(item.impath), seed),
             "label": item.label,
             "domain": item.domain,
             "impath": item.impath,
             "index": index,
         }
-
-    def _transformed(self, image: Any, seed: int | None) -> Any:
-        if self.transform is None:
-            return image
-        if seed is None:
-            return self.transform(image)
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would reseed the GPUs as well
-            torch.default_generator.manual_seed(seed)
-            return self.transform(image)
 
 
 def build_data_loader(
@@ -77,7 +75,9 @@ def build_data_loader(
 ) -> DataLoader:  # type: ignore[type-arg]
     """Build a loader over items.
 
-    In training, the last incomplete batch is dropped when there is a complete one.
+    In training, the last incomplete batch is dropped when there is a complete one, and each of
+    several processes loads its share of a batch; images with a transform of
+    :func:`build_transform` are decoded once, as far as cfg.DATALOADER.PIXEL_CACHE_MB allows.
 
     Raises:
         ValueError: there are no items.
@@ -85,16 +85,29 @@ def build_data_loader(
     if not data_source:
         raise ValueError(f"The data set {cfg.DATASET.NAME} has no images to load")
     workers = min(cfg.DATALOADER.NUM_WORKERS, _cpus())
+    device = choose_device(cfg)
+    dataset = (dataset_wrapper or DatasetWrapper)(
+        cfg, data_source, transform=tfm, is_train=is_train
+    )
+    sampler = build_sampler(sampler_type, data_source)
+    drop_last = is_train and len(data_source) >= batch_size
+    batching: dict[str, Any]
+    if is_train and distributed.world_size() > 1:
+        batching = {"batch_sampler": SharedBatchSampler(sampler, batch_size, drop_last)}
+    else:
+        batching = {"sampler": sampler, "batch_size": batch_size, "drop_last": drop_last}
+    if is_train and dataset_wrapper is None and isinstance(tfm, ImageTransform):
+        limit = cfg.DATALOADER.PIXEL_CACHE_MB * 2**20
+        cache = shared(("pixels", limit), lambda: PixelCache(limit))
+        return PixelLoader(dataset, cache, device, max(workers, 1), **batching)
     return DataLoader(
-        (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
-        batch_size=batch_size,
-        sampler=build_sampler(sampler_type, data_source),
+        dataset,
         num_workers=workers,
         persistent_workers=workers > 0,
-        drop_last=is_train and len(data_source) >= batch_size,
-        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        pin_memory=device.type == "cuda",
         # for the workers' seeds, which would otherwise be drawn from the main generator
         generator=torch.Generator(),
+        **batching,
     )
 
 
@@ -132,6 +145,7 @@ class DataManager:
         tfm_test = custom_tfm_test or build_transform(cfg, is_train=False)
 
         def loader(items: Any, node: CfgNode, tfm: Any, is_train: bool) -> Any:
+            items = items if is_train or not items else distributed.share(items)
             return build_data_loader(
                 cfg, node.SAMPLER, items, node.BATCH_SIZE, tfm, is_train, dataset_wrapper
             )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sized
+from typing import Any
 
 import torch
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, Sampler, SequentialSampler
 
-from dassl.utils import UnknownNameError
+from dassl.utils import UnknownNameError, distributed
 
 
 class RandomSampler(Sampler):  # type: ignore[type-arg]
@@ -27,6 +28,19 @@ class RandomSampler(Sampler):  # type: ignore[type-arg]
         order = torch.randperm(len(self)).tolist()
         seeds = torch.randint(2**63 - 1, (len(self),)).tolist()
         return zip(order, seeds, strict=True)
+
+
+class SharedBatchSampler(BatchSampler):
+    """Yields this process's share of each batch that the main process draws."""
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        batches = list(super().__iter__())  # drawn by all, so that their generators go on alike
+        return map(distributed.share, distributed.broadcast(batches))
+
+
+def index_and_seed(key: int | tuple[int, int]) -> tuple[int, int | None]:
+    """Return what a sampler drew as an index and a seed, if it drew one."""
+    return key if isinstance(key, tuple) else (key, None)
 
 
 _SAMPLERS = {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampler}

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dassl.config import CfgNode
-from dassl.utils import read_json
+from dassl.utils import read_json, write_json
 
 FORMAT_VERSION = 1
 
@@ -22,10 +22,12 @@ _IRRELEVANT = {
     "RESUME",
     "VERBOSE",
     "DATALOADER.NUM_WORKERS",
+    "DATALOADER.PIXEL_CACHE_MB",
     "DATALOADER.TEST.BATCH_SIZE",
     "TRAIN.CHECKPOINT_FREQ",
     "TRAIN.PRINT_FREQ",
     "TEST.COMPUTE_CMAT",
+    "TEST.FEATURE_CACHE",
     "TEST.NO_TEST",
     "TEST.PER_CLASS_RESULT",
 }
@@ -77,6 +79,43 @@ def check_same_run(path: str | os.PathLike[str], cfg: CfgNode, **fields: Any) ->
         raise RunMismatchError(
             f'"{path}" is of another run, which differs in {", ".join(differing)}. {advice}'
         )
+
+
+def save(record: Mapping[str, Any], path: str | os.PathLike[str], replace: bool) -> None:
+    """Write the record of a run.
+
+    Args:
+        record: JSON values.
+        path: results.json.
+        replace: whether it takes the place of a record that is there.
+
+    Raises:
+        RunMismatchError: a record is there that is not to be replaced, and has other metrics.
+    """
+    if not replace and os.path.exists(path):
+        if read_json(path)["metrics"] != record["metrics"]:
+            raise RunMismatchError(
+                f'"{path}" holds other metrics of the same configuration, so of other weights. '
+                "Choose another OUTPUT_DIR, or move the old run away"
+            )
+        print(f"The same results are in {path} already")
+    else:
+        write_json(record, path)
+        print(f"Results are saved to {path}")
+
+
+def trained_with(weights: str | None) -> dict[str, Any] | None:
+    """Return the configuration that a checkpoint or packed prompt was trained with.
+
+    Args:
+        weights: its path; config.json lies in the folder above. None, or no such file: None.
+    """
+    if not weights:
+        return None
+    try:
+        return read_json(os.path.join(os.path.dirname(weights), os.pardir, "config.json"))["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def peak_memory_bytes(device: torch.device) -> int:

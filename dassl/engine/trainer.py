@@ -6,10 +6,11 @@ import datetime
 import os.path as osp
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from dassl.config import CfgNode
 from dassl.data import DataManager
@@ -17,14 +18,13 @@ from dassl.engine import results
 from dassl.engine.base import TrainerBase
 from dassl.evaluation import build_evaluator
 from dassl.utils import (
-    AverageMeter,
-    MetricMeter,
     ProgressBar,
     atomic_write,
+    choose_device,
+    distributed,
     load_checkpoint,
     mkdir_if_missing,
     package_versions,
-    read_json,
     write_json,
 )
 from dassl.utils.checkpoint import BEST
@@ -42,8 +42,9 @@ class SimpleTrainer(TrainerBase):
         self.check_cfg(cfg)
         _check_choice("TEST.SPLIT", cfg.TEST.SPLIT, ("test", "val"))
         _check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
-        use_cuda = torch.cuda.is_available() and cfg.USE_CUDA
-        self.device = torch.device("cuda" if use_cuda else "cpu")
+        if cfg.SEED < 0 and distributed.world_size() > 1:
+            raise ValueError(f"SEED is {cfg.SEED}: several processes need one seed, at least 0")
+        self.device = choose_device(cfg)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR
@@ -81,8 +82,13 @@ class SimpleTrainer(TrainerBase):
         Raises:
             RunMismatchError: OUTPUT_DIR holds a run of another configuration.
             FileNotFoundError: RESUME is set, but holds no checkpoint.
+            ValueError: the data set has no training images, or no validation images to choose by.
         """
         self.time_start = time.time()
+        if self.dm.dataset.evaluation_only:
+            raise ValueError(
+                f"{self.cfg.DATASET.NAME} has no training images: evaluate on it with --eval-only"
+            )
         record = osp.join(self.output_dir, "config.json")
         results.check_same_run(self._results_path(self.cfg.TEST.SPLIT), self.cfg)
         directory = self.cfg.RESUME or self.output_dir
@@ -93,19 +99,21 @@ class SimpleTrainer(TrainerBase):
             raise FileNotFoundError(f'RESUME="{directory}" holds no checkpoint to resume from')
         if found and not self.cfg.RESUME:
             results.check_same_run(record, self.cfg)
-        write_json({"config": results.config_dict(self.cfg)}, record)
+        if distributed.is_main():
+            write_json({"config": results.config_dict(self.cfg)}, record)
         if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is None:
             raise ValueError("FINAL_MODEL best_val needs validation images, and there are none")
         self.init_writer(osp.join(self.output_dir, "tensorboard"))
         # last, because it restores the random generators
         self.start_epoch = self.resume_model_if_exist(directory)
+        distributed.barrier()  # all have read what was there before anyone saves
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Restore all models, and the best validation result so far."""
         epoch = super().resume_model_if_exist(directory)
         best = [osp.join(directory, name, BEST) for name in self.get_model_names()]
         if epoch and all(map(osp.isfile, best)):
-            if directory != self.output_dir:
+            if directory != self.output_dir and distributed.is_main():
                 for source in best:
                     target = osp.join(self.output_dir, osp.relpath(source, directory))
                     mkdir_if_missing(osp.dirname(target))
@@ -136,10 +144,15 @@ class SimpleTrainer(TrainerBase):
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
-                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
+                self._save(val_result=result, model_name=BEST)
         freq = self.cfg.TRAIN.CHECKPOINT_FREQ
         if epoch == self.max_epoch or (freq > 0 and epoch % freq == 0):
-            self.save_model(self.epoch, self.output_dir)
+            self._save()
+
+    def _save(self, **options: Any) -> None:
+        if distributed.is_main():
+            self.save_model(self.epoch, self.output_dir, **options)
+        distributed.barrier()  # the others may load it next
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
@@ -171,31 +184,24 @@ class SimpleTrainer(TrainerBase):
         self.set_model_mode("eval")
         self.evaluator.reset()
         print(f"Evaluate on the *{split}* set")
-        for batch in ProgressBar(loader, desc=split):
-            images, labels = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(images), labels)
-        metrics = self.evaluator.evaluate()
+        for scores, labels in distributed.gather(self.scores(loader)):
+            self.evaluator.process(scores, labels)
+        metrics = distributed.broadcast(
+            self.evaluator.evaluate() if distributed.is_main() else None
+        )
         for name, value in metrics.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
-        if not self._in_training:
-            self._write_results(path, split, metrics)
+        if not self._in_training and distributed.is_main():
+            results.save(self._record(split, metrics), path, replace=self._trained)
         return next(iter(metrics.values()))
 
     def _results_path(self, split: str) -> str:
         suffix = "" if split == self.cfg.TEST.SPLIT else f"-{split}"
         return osp.join(self.output_dir, f"results{suffix}.json")
 
-    def _write_results(self, path: str, split: str, metrics: dict[str, float]) -> None:
-        if osp.exists(path) and not self._trained:
-            if read_json(path)["metrics"] != metrics:
-                raise results.RunMismatchError(
-                    f'"{path}" holds other metrics of the same configuration, so of other weights. '
-                    "Choose another OUTPUT_DIR, or move the old run away"
-                )
-            print(f"The same results are in {path} already")
-            return
+    def _record(self, split: str, metrics: dict[str, float]) -> dict[str, Any]:
         cfg = self.cfg
-        record = {
+        return {
             "format_version": results.FORMAT_VERSION,
             "trainer": cfg.TRAINER.NAME,
             "dataset": cfg.DATASET.NAME,
@@ -206,15 +212,24 @@ class SimpleTrainer(TrainerBase):
             "split": split,
             "epoch": self.epochs_done,
             "weights": self.weights_path,
+            "trained_with": results.trained_with(self.weights_path),
             "metrics": dict(metrics),
+            **self.evaluator.details(),
             "config": results.config_dict(cfg),
             "versions": package_versions(),
             "wall_time_s": round(time.time() - self._birth, 3),
             "peak_memory_bytes": results.peak_memory_bytes(self.device),
             **self.run_summary(),
         }
-        write_json(record, path)
-        print(f"Results are saved to {path}")
+
+    def scores(self, loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield scores (batch, classes) and labels (batch,) for each batch of ``loader``.
+
+        Of several processes, each has a loader over its own part of the images.
+        """
+        for batch in ProgressBar(loader, desc="evaluate"):
+            images, labels = self.parse_batch_test(batch)
+            yield self.model_inference(images), labels
 
     def model_inference(self, input: Any) -> torch.Tensor:
         """Return the scores of ``self.model``."""
@@ -223,51 +238,6 @@ class SimpleTrainer(TrainerBase):
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images (batch, 3, H, W) and labels (batch,), on the device."""
         return batch["img"].to(self.device), batch["label"].to(self.device)
-
-
-class TrainerX(SimpleTrainer):
-    """A trainer on labelled data."""
-
-    def run_epoch(self) -> None:
-        """Train on each batch once, and log every cfg.TRAIN.PRINT_FREQ batches."""
-        self.set_model_mode("train")
-        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        self.num_batches = len(self.train_loader_x)
-        # at least one line for each epoch
-        print_freq = max(1, min(self.cfg.TRAIN.PRINT_FREQ, self.num_batches))
-        bar = ProgressBar(self.train_loader_x, desc=f"epoch [{self.epoch + 1}/{self.max_epoch}]")
-        end = time.time()
-        for self.batch_idx, batch in enumerate(bar):
-            data_time.update(time.time() - end)
-            losses.update(self.forward_backward(batch))
-            batch_time.update(time.time() - end)
-            done = self.batch_idx + 1
-            if done % print_freq == 0:
-                left = (self.max_epoch - self.epoch) * self.num_batches - done
-                eta = datetime.timedelta(seconds=int(batch_time.avg * left))
-                bar.set_postfix_str(f"{losses} eta {eta}", refresh=False)
-                bar.log(
-                    f"epoch [{self.epoch + 1}/{self.max_epoch}] "
-                    f"batch [{done}/{self.num_batches}] "
-                    f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
-                    f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
-                    f"{losses} lr {self.get_current_lr():.4e} eta {eta}"
-                )
-            step = self.epoch * self.num_batches + self.batch_idx
-            for name, meter in losses.meters.items():
-                self.write_scalar(f"train/{name}", meter.avg, step)
-            self.write_scalar("train/lr", self.get_current_lr(), step)
-            end = time.time()
-
-    def parse_batch_train(
-        self, batch: dict[str, Any]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return images (batch, 3, H, W), labels and domains (batch,), on the device."""
-        return (
-            batch["img"].to(self.device),
-            batch["label"].to(self.device),
-            batch["domain"].to(self.device),
-        )
 
 
 def _check_choice(key: str, value: str, known: Iterable[str]) -> None:

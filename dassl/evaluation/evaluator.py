@@ -13,6 +13,8 @@ from dassl.utils import Registry, atomic_write
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
+CONFUSION_CLASSES = 100  # with more, a confusion matrix would swell each results.json
+
 
 def build_evaluator(cfg: CfgNode, **kwargs: Any) -> EvaluatorBase:
     """Build the evaluator that cfg.TEST.EVALUATOR names.
@@ -44,6 +46,10 @@ class EvaluatorBase:
         """Return the scores; the first one is the main one."""
         raise NotImplementedError
 
+    def details(self) -> dict[str, Any]:
+        """Return further entries for results.json on what was evaluated last."""
+        return {}
+
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
@@ -51,7 +57,7 @@ class Classification(EvaluatorBase):
 
     Args:
         cfg: TEST.PER_CLASS_RESULT, TEST.COMPUTE_CMAT and OUTPUT_DIR.
-        lab2cname: label -> class name, needed for results of each class.
+        lab2cname: label -> class name, for results of each class.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class Classification(EvaluatorBase):
     def reset(self) -> None:
         self._pred: list[torch.Tensor] = []
         self._true: list[torch.Tensor] = []
+        self._details: dict[str, Any] = {}
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
         """Add a batch: scores (batch, classes) and labels (batch,)."""
@@ -81,10 +88,16 @@ class Classification(EvaluatorBase):
         if not self._true:
             raise ValueError("Nothing to evaluate: no batch was processed")
         true, pred = torch.cat(self._true).cpu(), torch.cat(self._pred).cpu()
-        n = int(torch.maximum(true.max(), pred.max())) + 1
+        n = max(len(self._lab2cname), int(torch.maximum(true.max(), pred.max())) + 1)
         hits, support, predicted = (
             torch.bincount(labels, minlength=n) for labels in (true[true == pred], true, pred)
         )
+        self._details = {
+            "classnames": [self._lab2cname.get(label, str(label)) for label in range(n)],
+            "per_class": {"total": support.tolist(), "correct": hits.tolist()},
+        }
+        if n <= CONFUSION_CLASSES:
+            self._details["confusion"] = _confusion(true, pred, n).tolist()
         present = support > 0
         f1 = 2 * hits[present] / (support + predicted)[present]
         total, correct = int(support.sum()), int(hits.sum())
@@ -108,11 +121,19 @@ class Classification(EvaluatorBase):
             results["perclass_accuracy"] = self._print_classes(hits, support)
         if self.cfg.TEST.COMPUTE_CMAT:
             path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
-            counts = torch.bincount(true * n + pred, minlength=n * n).view(n, n)
             with atomic_write(path) as file:
-                torch.save(counts / support.clamp(min=1).unsqueeze(1), file)
+                torch.save(_confusion(true, pred, n) / support.clamp(min=1).unsqueeze(1), file)
             print(f"Confusion matrix is saved to {path}")
         return results
+
+    def details(self) -> dict[str, Any]:
+        """Return names and counts of images by label.
+
+        Returns:
+            "classnames"; "per_class" with "total" and "correct"; and for few classes "confusion",
+            rows by true and columns by predicted label.
+        """
+        return self._details
 
     def _print_classes(self, hits: torch.Tensor, support: torch.Tensor) -> float:
         print("=> per-class result")
@@ -127,3 +148,8 @@ class Classification(EvaluatorBase):
         average = sum(accuracies) / len(accuracies)
         print(f"* average: {average:.2f}%")
         return average
+
+
+def _confusion(true: torch.Tensor, pred: torch.Tensor, n: int) -> torch.Tensor:
+    """Return counts (n, n), rows by true and columns by predicted label."""
+    return torch.bincount(true * n + pred, minlength=n * n).view(n, n)

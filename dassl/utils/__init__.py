@@ -20,10 +20,12 @@ from dassl.utils.files import (
     read_json,
     write_json,
 )
-from dassl.utils.logger import Logger, ProgressBar, setup_logger
+from dassl.utils.logger import Logger, ProgressBar, log_to, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import Registry, UnknownNameError, nearest
+from dassl.utils.sharing import is_sharing, shared, sharing
 from dassl.utils.tools import (
+    choose_device,
     collect_env_info,
     package_versions,
     set_random_seed,

@@ -162,10 +162,7 @@ def resume_from_checkpoint(
         path = os.path.join(fdir, file.readline().strip())
     print(f'Loading checkpoint from "{path}"')
     checkpoint = load_checkpoint(path)
-    state = checkpoint.get("state_dict")
-    if state is not None:
-        state = {name: t for name, t in state.items() if not name.endswith(ignored)}
-    missing, unexpected = load_weights(model, state, path)
+    missing, unexpected = load_weights(model, checkpoint.get("state_dict"), path, ignored)
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     lost = sorted(trainable.intersection(missing))
     if lost or unexpected:
@@ -192,7 +189,10 @@ def resume_from_checkpoint(
 
 
 def load_weights(
-    model: nn.Module, state_dict: dict[str, torch.Tensor] | None, source: str | os.PathLike[str]
+    model: nn.Module,
+    state_dict: dict[str, torch.Tensor] | None,
+    source: str | os.PathLike[str],
+    ignored: tuple[str, ...] = (),
 ) -> tuple[list[str], list[str]]:
     """Load a state dict non-strictly, through the module's own load hooks.
 
@@ -200,6 +200,7 @@ def load_weights(
         model: the module to load into.
         state_dict: names to tensors; a leading "module." is stripped.
         source: where the tensors come from, for messages.
+        ignored: endings of names that are passed over.
 
     Returns:
         The missing and the unexpected names.
@@ -210,6 +211,7 @@ def load_weights(
     if state_dict is None:
         raise CheckpointError(f'"{source}" has no "state_dict": it is not a checkpoint of a model')
     state_dict = _without_module(state_dict)
+    state_dict = {name: t for name, t in state_dict.items() if not name.endswith(ignored)}
     try:
         result = model.load_state_dict(state_dict, strict=False)
     except RuntimeError as error:
@@ -218,7 +220,8 @@ def load_weights(
             f'"{source}" does not fit this model: {details} '
             "Use the configuration that it was trained with"
         ) from error
-    missing, unexpected = list(result.missing_keys), list(result.unexpected_keys)
+    missing = [name for name in result.missing_keys if not name.endswith(ignored)]
+    unexpected = list(result.unexpected_keys)
     if len(unexpected) >= len(state_dict) and (missing or unexpected):
         raise CheckpointError(
             f'Nothing in "{source}" belongs to this model: it holds {summarize(unexpected)}; '

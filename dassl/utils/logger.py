@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from dassl.utils.distributed import is_main
 from dassl.utils.files import OutputDirError, mkdir_if_missing
 
 
@@ -40,13 +43,15 @@ class Logger:
 def setup_logger(output: str | os.PathLike[str] | None = None) -> None:
     """Mirror stdout into a log file; one that exists is kept, and a time is added to the name.
 
+    Of several processes, the main one has a log file.
+
     Args:
         output: a folder (for ``log.txt`` in it), a file name ending in .txt or .log, or nothing.
 
     Raises:
         OutputDirError: the file cannot be created.
     """
-    if not output:
+    if not output or not is_main():
         return
     path = os.fspath(output)
     if not path.endswith((".txt", ".log")):
@@ -58,6 +63,27 @@ def setup_logger(output: str | os.PathLike[str] | None = None) -> None:
         terminal.close()
         terminal = terminal.terminal
     sys.stdout = Logger(terminal, file)
+
+
+@contextmanager
+def log_to(output: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Within this context, mirror stdout as :func:`setup_logger` does.
+
+    An exception that leaves it leaves its traceback in the log file.
+    """
+    terminal = sys.stdout
+    setup_logger(output)
+    logger = sys.stdout
+    try:
+        yield
+    except BaseException:
+        if isinstance(logger, Logger):
+            logger.file.write(traceback.format_exc())
+        raise
+    finally:
+        if isinstance(logger, Logger):
+            logger.close()
+        sys.stdout = terminal
 
 
 def _create(path: str) -> TextIO:
@@ -83,7 +109,8 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]
     """
 
     def __init__(self, iterable: Iterable[Any], desc: str | None = None) -> None:
-        super().__init__(iterable, desc=desc, disable=not sys.stderr.isatty(), leave=False)
+        hidden = not (is_main() and sys.stderr.isatty())
+        super().__init__(iterable, desc=desc, disable=hidden, leave=False)
 
     def log(self, line: str) -> None:
         """Put a line into the log file, and onto stdout unless the bar is shown there."""

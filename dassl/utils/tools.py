@@ -11,6 +11,11 @@ import numpy as np
 import torch
 
 
+def choose_device(cfg: Any) -> torch.device:
+    """Return the GPU if there is one and cfg.USE_CUDA allows it, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+
+
 def set_random_seed(seed: int) -> None:
     """Seed random, numpy and torch (all devices); a negative seed leaves them unseeded."""
     if seed < 0:

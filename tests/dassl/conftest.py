@@ -51,10 +51,11 @@ class ToyTrainer(TrainerX):
     """Softmax regression with dropout; its training draws from all three random generators."""
 
     ignored_keys = ("class_buffer",)
+    dropout = 0.2
 
     def build_model(self):
         self.model = nn.Sequential(
-            nn.Flatten(), nn.Dropout(0.2), nn.Linear(3 * 8 * 8, self.num_classes)
+            nn.Flatten(), nn.Dropout(self.dropout), nn.Linear(3 * 8 * 8, self.num_classes)
         )
         self.model.register_buffer("class_buffer", torch.zeros(self.num_classes))
         self.model.to(self.device)
@@ -64,19 +65,41 @@ class ToyTrainer(TrainerX):
 
     def forward_backward(self, batch):
         images, labels, _ = self.parse_batch_train(batch)
-        images = images * (1 + 0.01 * random.random() + 0.01 * np.random.rand())
-        loss = F.cross_entropy(self.model(images), labels)
+        loss = F.cross_entropy(self.model(self.disturb(images)), labels)
         self.model_backward_and_update(loss)
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {"loss": loss.item()}
 
+    def disturb(self, images):
+        return images * (1 + 0.01 * random.random() + 0.01 * np.random.rand())
+
     def run_summary(self):
         return {**super().run_summary(), "stored_bytes": 17}
 
 
+class Interrupted(Exception):
+    pass
+
+
+class SteadyTrainer(ToyTrainer):
+    """The toy trainer without random numbers of its own; it can die after an epoch (from 1)."""
+
+    dropout = 0.0
+    stop_after = 0
+
+    def disturb(self, images):
+        return images
+
+    def after_epoch(self):
+        super().after_epoch()
+        if self.epoch + 1 == self.stop_after:
+            raise Interrupted
+
+
 DATASET_REGISTRY.register(Toy, force=True)
 TRAINER_REGISTRY.register(ToyTrainer, force=True)
+TRAINER_REGISTRY.register(SteadyTrainer, force=True)
 
 
 @pytest.fixture(autouse=True)
@@ -86,39 +109,40 @@ def _stdout():
     sys.stdout = stdout
 
 
+def toy_cfg(out, data, *opts):
+    """Return the frozen configuration of a toy run with KEY VALUE pairs."""
+    cfg = get_cfg_default()
+    base = {
+        "OUTPUT_DIR": str(out),
+        "SEED": 1,
+        "USE_CUDA": False,
+        "INPUT.SIZE": (8, 8),
+        "INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "normalize"),
+        "DATASET.NAME": "Toy",
+        "DATASET.ROOT": str(data),
+        "DATALOADER.NUM_WORKERS": 0,
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
+        "DATALOADER.TEST.BATCH_SIZE": 5,
+        "OPTIM.NAME": "sgd",
+        "OPTIM.LR": 0.02,
+        "OPTIM.MAX_EPOCH": 4,
+        "OPTIM.LR_SCHEDULER": "cosine",
+        "OPTIM.WARMUP_EPOCH": 1,
+        "OPTIM.WARMUP_TYPE": "constant",
+        "TRAIN.PRINT_FREQ": 2,
+        "TRAINER.NAME": "ToyTrainer",
+    }
+    for key, value in base.items():
+        cfg.merge_from_list([key, value])
+    cfg.merge_from_list(list(opts))
+    cfg.freeze()
+    return cfg
+
+
 @pytest.fixture
 def make_cfg(tmp_path):
     """Return a function from KEY VALUE pairs to a frozen configuration of the toy run."""
-
-    def make(*opts, out="out"):
-        cfg = get_cfg_default()
-        base = {
-            "OUTPUT_DIR": str(tmp_path / out),
-            "SEED": 1,
-            "USE_CUDA": False,
-            "INPUT.SIZE": (8, 8),
-            "INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "normalize"),
-            "DATASET.NAME": "Toy",
-            "DATASET.ROOT": str(tmp_path / "data"),
-            "DATALOADER.NUM_WORKERS": 0,
-            "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
-            "DATALOADER.TEST.BATCH_SIZE": 5,
-            "OPTIM.NAME": "sgd",
-            "OPTIM.LR": 0.02,
-            "OPTIM.MAX_EPOCH": 4,
-            "OPTIM.LR_SCHEDULER": "cosine",
-            "OPTIM.WARMUP_EPOCH": 1,
-            "OPTIM.WARMUP_TYPE": "constant",
-            "TRAIN.PRINT_FREQ": 2,
-            "TRAINER.NAME": "ToyTrainer",
-        }
-        for key, value in base.items():
-            cfg.merge_from_list([key, value])
-        cfg.merge_from_list(list(opts))
-        cfg.freeze()
-        return cfg
-
-    return make
+    return lambda *opts, out="out": toy_cfg(tmp_path / out, tmp_path / "data", *opts)
 
 
 @pytest.fixture

@@ -31,6 +31,12 @@ def test_scores_agree_with_scikit_learn(make_cfg, seed, capsys, tmp_path):
     cmat = torch.load(tmp_path / "out" / "cmat.pt", weights_only=True)
     counts = torch.tensor(confusion_matrix(true, pred, labels=range(len(cmat))))
     torch.testing.assert_close(cmat, counts / counts.sum(1, keepdim=True).clamp(min=1))
+    details = evaluator.details()
+    assert details["classnames"] == list("abcdefg")
+    counts = confusion_matrix(true, pred, labels=range(7))
+    assert details["confusion"] == counts.tolist()
+    expected = {"total": counts.sum(1).tolist(), "correct": counts.diagonal().tolist()}
+    assert details["per_class"] == expected
     out = capsys.readouterr().out
     assert out.count("* class: ") == len(present)
     accuracies = [float(a) for a in re.findall(r"acc: ([\d.]+)%", out)]
@@ -46,6 +52,15 @@ def test_log_lines(make_cfg, capsys):
         "=> result\n* total: 1,500\n* correct: 1,000\n* accuracy: 66.67%\n* error: 33.33%\n"
         "* macro_f1: 83.33%\n"
     )
+
+
+def test_confusion_of_many_classes_is_left_out(make_cfg):
+    evaluator = Classification(make_cfg())
+    evaluator.process(torch.eye(101), torch.arange(101))
+    evaluator.evaluate()
+    details = evaluator.details()
+    assert "confusion" not in details and details["per_class"]["total"] == [1] * 101
+    assert details["classnames"][100] == "100"
 
 
 def test_reset_and_nothing(make_cfg):

@@ -80,6 +80,14 @@ def test_whole_run(make_trainer, tmp_path):
     assert {"python", "torch", "numpy"} <= record["versions"].keys()
     assert record["wall_time_s"] > 0 and record["peak_memory_bytes"] > 1e7
     assert record["stored_bytes"] == 17
+    assert record["trained_with"] is None
+    assert record["classnames"] == ["red", "green", "blue"]
+    confusion = torch.tensor(record["confusion"])
+    assert record["per_class"] == {"total": [6] * 3, "correct": confusion.diag().tolist()}
+    assert confusion.sum(1).tolist() == [6] * 3
+    assert int(confusion.trace()) == record["metrics"]["correct"]
+    shown = ", ".join(str(n) for n in record["confusion"][0])
+    assert f"[{shown}]" in (out / "results.json").read_text()  # a row is a line
     assert any((out / "tensorboard").iterdir())
     checkpoint = torch.load(out / "learner" / "model.pth.tar-4", weights_only=True)
     assert checkpoint["state_dict"].keys() == {"2.weight", "2.bias"}
@@ -173,6 +181,7 @@ def test_evaluate_only(make_trainer, tmp_path, capsys):
         assert trainer.test() == metrics["accuracy"]
         record = read_json(tmp_path / "eval" / "results.json")
         assert (record["metrics"], record["epoch"]) == (metrics, 4)
+        assert record["trained_with"] == read_json(tmp_path / "out" / "config.json")["config"]
         assert not (tmp_path / "eval" / "tensorboard").exists()
     assert "* missing keys: none\n* unexpected keys: none\n" in capsys.readouterr().out
     before = (tmp_path / "out" / "results.json").read_bytes()
@@ -192,7 +201,32 @@ def test_untrained_evaluation_has_no_epoch(make_trainer, tmp_path):
     trainer = make_trainer()
     trainer.load_model("")
     trainer.test()
-    assert read_json(tmp_path / "out" / "results.json")["epoch"] is None
+    record = read_json(tmp_path / "out" / "results.json")
+    assert record["epoch"] is record["trained_with"] is None
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"config": {}}'])
+def test_source_of_weights_without_their_run(make_trainer, tmp_path, content):
+    make_trainer().train()
+    record = tmp_path / "out" / "config.json"
+    record.unlink() if content is None else record.write_text(content)
+    trainer = make_trainer(out="eval")
+    trainer.load_model(str(tmp_path / "out"))
+    trainer.test()
+    assert not read_json(tmp_path / "eval" / "results.json")["trained_with"]
+
+
+def test_trainer_says_how_scores_come_about(make_trainer, tmp_path):
+    trainer = make_trainer()
+
+    def scores(loader):
+        labels = torch.tensor([item.label for item in loader.dataset.data_source])
+        for part in labels.split(4):
+            yield torch.nn.functional.one_hot(part, 3).float(), part
+
+    trainer.scores = scores
+    assert trainer.test() == 100
+    assert read_json(tmp_path / "out" / "results.json")["metrics"]["total"] == 18
 
 
 def test_load_model_errors(make_trainer, tmp_path):

@@ -2,6 +2,8 @@ import io
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from dassl.utils import (
@@ -15,6 +17,7 @@ from dassl.utils import (
     collect_env_info,
     count_num_param,
     listdir_nohidden,
+    log_to,
     mkdir_if_missing,
     open_all_layers,
     open_specified_layers,
@@ -112,6 +115,37 @@ def test_files(tmp_path):
     assert check_isfile(path)
     with pytest.warns(UserWarning, match="nowhere"):
         assert not check_isfile(tmp_path / "nowhere")
+
+
+AWKWARD = st.text(st.sampled_from('[]{}", \\\n x'), max_size=8)
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | AWKWARD
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.recursive(PLAIN, lambda x: st.lists(x) | st.dictionaries(AWKWARD, x), max_leaves=12))
+def test_json_is_read_as_written(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "value.json"
+    write_json(value, path)
+    assert read_json(path) == value
+
+
+def test_rows_of_json_are_lines(tmp_path):
+    write_json({"counts": [[1, 2], [3, 4]], "names": ["a, b", "[c]"], "none": []}, tmp_path / "x")
+    lines = (tmp_path / "x").read_text().splitlines()
+    assert [line.strip() for line in lines[2:4]] == ["[1, 2],", "[3, 4]"]
+
+
+def test_log_of_a_context(tmp_path, monkeypatch):
+    terminal = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with pytest.raises(KeyError), log_to(tmp_path):
+        print("one")
+        raise KeyError("lost")
+    assert sys.stdout is terminal and terminal.getvalue() == "one\n"
+    log = (tmp_path / "log.txt").read_text()
+    assert log.startswith("one\nTraceback") and "KeyError: 'lost'" in log
+    with log_to(""):
+        assert sys.stdout is terminal
 
 
 def test_layers():

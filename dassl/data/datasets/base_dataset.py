@@ -40,12 +40,14 @@ class DatasetBase:
     Attributes:
         train_x, train_u, val, test: the splits.
         lab2cname: label -> class name, ordered by label.
+        evaluation_only: whether there are no images to train on.
 
     Raises:
         ValueError: a label has two names, or a label between 0 and the largest has none.
     """
 
     dataset_dir = ""
+    evaluation_only = False
     domains: Sequence[str] = []
     template = "a photo of a {}."
 

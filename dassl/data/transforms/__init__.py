@@ -4,7 +4,7 @@
 from typing import Any
 
 from dassl.data.transforms import transforms as _transforms
-from dassl.data.transforms.transforms import build_transform
+from dassl.data.transforms.transforms import ImageTransform, build_transform, seeded
 
 
 def __getattr__(name: str) -> Any:

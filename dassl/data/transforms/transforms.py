@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
+
+import torch
 
 from dassl.config import CfgNode
 from dassl.utils import UnknownNameError, nearest
@@ -17,7 +20,8 @@ def interpolation_modes() -> dict[str, Any]:
     """Return torchvision's interpolation modes by their names in cfg.INPUT.INTERPOLATION."""
     from torchvision.transforms import InterpolationMode
 
-    return {mode.value: mode for mode in InterpolationMode if mode.value in _INTERPOLATIONS}
+    modes = {mode.value: mode for mode in InterpolationMode if mode.value in _INTERPOLATIONS}
+    return {**modes, "nearest": InterpolationMode.NEAREST_EXACT}  # for tensors, too, as Pillow's
 
 
 _INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
@@ -29,9 +33,56 @@ def __getattr__(name: str) -> Any:  # torchvision takes over a second to import
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Draw torch's random numbers on the CPU from a seed, and go on as before afterwards."""
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs too
+        yield
+
+
+class ImageTransform:
+    """From RGB images to float tensors (3, H, W): geometry on 8-bit pixels, then normalisation.
+
+    Args:
+        geometry: from a PIL image or a uint8 tensor (3, height, width) to a uint8 tensor (3, H, W).
+        normalize: of floats from 0 to 1, or None.
+    """
+
+    def __init__(
+        self, geometry: Callable[[Any], torch.Tensor], normalize: Callable[[Any], Any] | None
+    ) -> None:
+        self.geometry = geometry
+        self.normalize = normalize
+
+    def __call__(self, image: Any) -> torch.Tensor:
+        """Transform a PIL image."""
+        return self._to_float(self.geometry(image))
+
+    def batch(
+        self, images: Sequence[torch.Tensor], seeds: Sequence[int | None], device: torch.device
+    ) -> torch.Tensor:
+        """Transform uint8 tensors (3, height, width), each with its seed, to (n, 3, H, W)."""
+        pixels = []
+        for image, seed in zip(images, seeds, strict=True):
+            with seeded(seed):
+                pixels.append(self.geometry(image.to(device)))
+        return self._to_float(torch.stack(pixels))
+
+    def _to_float(self, pixels: torch.Tensor) -> torch.Tensor:
+        scaled = pixels.contiguous().float().div(255)
+        return scaled if self.normalize is None else self.normalize(scaled)
+
+    def __repr__(self) -> str:
+        return f"{self.geometry}, {self.normalize}"
+
+
 def build_transform(
     cfg: CfgNode, is_train: bool = True, choices: Sequence[str] | None = None
-) -> Callable[[Any], Any] | None:
+) -> ImageTransform | None:
     """Build the transform from an RGB image to a float tensor (3, H, W).
 
     Training images are cropped at random with "random_resized_crop", else cropped in the centre
@@ -56,26 +107,26 @@ def build_transform(
         _check("transform", choice, CHOICES)
     _check("interpolation", cfg.INPUT.INTERPOLATION, _INTERPOLATIONS)
 
-    from torchvision import transforms as T
+    from torchvision.transforms import v2
 
     size = tuple(cfg.INPUT.SIZE)
     interpolation = interpolation_modes()[cfg.INPUT.INTERPOLATION]
     if is_train and "random_resized_crop" in choices:
         scale = tuple(cfg.INPUT.RRCROP_SCALE)
-        steps = [T.RandomResizedCrop(size, scale, interpolation=interpolation)]
+        steps = [v2.RandomResizedCrop(size, scale, interpolation=interpolation)]
     elif is_train and "center_crop" not in choices:
-        steps = [T.Resize(size, interpolation)]
+        steps = [v2.Resize(size, interpolation)]
     else:
-        steps = [T.Resize(max(size), interpolation), T.CenterCrop(size)]
+        steps = [v2.Resize(max(size), interpolation), v2.CenterCrop(size)]
     if is_train and "random_flip" in choices:
-        steps.append(T.RandomHorizontalFlip())
-    steps.append(T.ToTensor())
-    if "normalize" in choices:
-        steps.append(T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
+        steps.append(v2.RandomHorizontalFlip())
+    steps.append(v2.PILToTensor())
+    mean, std = cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD
+    normalize = v2.Normalize(mean, std) if "normalize" in choices else None
     if cfg.VERBOSE:
         print(f"Building transform_{'train' if is_train else 'test'}")
-        print(*(f"+ {step}" for step in steps), sep="\n")
-    return T.Compose(steps)
+        print(*(f"+ {step}" for step in [*steps, normalize] if step), sep="\n")
+    return ImageTransform(v2.Compose(steps), normalize)
 
 
 def _check(kind: str, name: str, known: Sequence[str]) -> None:

@@ -1,0 +1,107 @@
+"""Training images that are decoded once and augmented on the device."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, default_collate
+
+from dassl.data.samplers import index_and_seed
+from dassl.utils import read_image
+
+BATCHES_AHEAD = 2
+
+
+class PixelCache:
+    """Decoded images by path, as many as fit; a full cache drops those of earlier runs only.
+
+    Images are drawn in another order in each epoch, so to drop the oldest would keep none.
+
+    Args:
+        limit: bytes.
+
+    Attributes:
+        used: bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self._pixels: dict[str, torch.Tensor] = {}
+        self._dispensable: set[str] = set()
+        self._lock = Lock()
+
+    def start_run(self, paths: Iterable[str]) -> None:
+        """Let all other images than these make room where it is needed."""
+        self._dispensable = self._pixels.keys() - set(paths)
+
+    def read(self, path: str) -> torch.Tensor:
+        """Return an image as a uint8 tensor (3, height, width); any thread may call this.
+
+        Raises:
+            ImageReadError: the file is missing or is not a complete image.
+        """
+        pixels = self._pixels.get(path)
+        if pixels is None:
+            from torchvision.transforms.v2.functional import pil_to_tensor
+
+            pixels = pil_to_tensor(read_image(path))
+            with self._lock:
+                self._keep(path, pixels)
+        return pixels
+
+    def _keep(self, path: str, pixels: torch.Tensor) -> None:
+        while self._dispensable and self.used + pixels.nbytes > self.limit:
+            self.used -= self._pixels.pop(self._dispensable.pop()).nbytes
+        if path not in self._pixels and self.used + pixels.nbytes <= self.limit:
+            self._pixels[path] = pixels
+            self.used += pixels.nbytes
+
+
+class PixelLoader(DataLoader):  # type: ignore[type-arg]
+    """Batches of a :class:`DatasetWrapper` with an :class:`ImageTransform`.
+
+    While one batch trains, threads decode the next ones. Images and their order, crops and flips
+    are those of a plain loader; a pixel may differ by the rounding of another resize (1/255).
+
+    Args:
+        dataset: the items and their transform.
+        cache: where decoded images are kept.
+        device: where images are transformed, and stay.
+        threads: how many decode.
+        options: how samples form batches; see :class:`torch.utils.data.DataLoader`.
+    """
+
+    def __init__(
+        self, dataset: Any, cache: PixelCache, device: torch.device, threads: int, **options: Any
+    ) -> None:
+        super().__init__(dataset, **options)
+        self.cache, self.device, self.threads = cache, device, threads
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        items = self.dataset.data_source
+        self.cache.start_run(item.impath for item in items)
+        coming: deque[tuple[list[int], list[int | None], list[Future[torch.Tensor]]]] = deque()
+        with ThreadPoolExecutor(self.threads) as pool:
+            for keys in self.batch_sampler:
+                indices, seeds = zip(*map(index_and_seed, keys), strict=True)
+                pixels = [pool.submit(self.cache.read, items[i].impath) for i in indices]
+                coming.append((indices, seeds, pixels))
+                if len(coming) > BATCHES_AHEAD:
+                    yield self._batch(*coming.popleft())
+            while coming:
+                yield self._batch(*coming.popleft())
+
+    def _batch(
+        self, indices: list[int], seeds: list[int | None], pixels: list[Future[torch.Tensor]]
+    ) -> dict[str, Any]:
+        images = [future.result() for future in pixels]
+        return {
+            "img": self.dataset.transform.batch(images, seeds, self.device),
+            **default_collate([self.dataset.facts(index) for index in indices]),
+        }
