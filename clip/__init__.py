@@ -5,9 +5,10 @@ encodes learned prompts. It knows no trainer.
 """
 
 from clip.image import encode_image, vision_tower
+from clip.layers import UnsupportedBackboneError
 from clip.text import (
-    UnsupportedBackboneError,
     compute_dtype,
+    count_common,
     embed_dim,
     embed_tokens,
     encode_prompts,
@@ -22,6 +23,7 @@ __all__ = [
     "UnsupportedBackboneError",
     "WeightsNotFoundError",
     "compute_dtype",
+    "count_common",
     "embed_dim",
     "embed_tokens",
     "encode_image",

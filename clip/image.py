@@ -8,8 +8,18 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from clip.layers import run_layers
-from clip.text import UnsupportedBackboneError
+from clip.layers import UnsupportedBackboneError, run_layers
+
+
+def takes_prompts(model: nn.Module) -> bool:
+    """Whether the image tower is a vision transformer that is read at its class token."""
+    tower = model.visual
+    return (
+        isinstance(tower, VisionTransformer)
+        and tower.pool_type == "tok"
+        and tower.attn_pool is None
+        and isinstance(tower.patch_dropout, nn.Identity)
+    )
 
 
 def vision_tower(model: nn.Module) -> nn.Module:
@@ -19,11 +29,7 @@ def vision_tower(model: nn.Module) -> nn.Module:
         UnsupportedBackboneError: it is no vision transformer that is read at its class token.
     """
     tower = model.visual
-    if (
-        not isinstance(tower, VisionTransformer)
-        or tower.pool_type != "tok"
-        or tower.attn_pool is not None
-    ):
+    if not takes_prompts(model):
         raise UnsupportedBackboneError(
             f"the image tower {type(tower).__name__} takes no learned prompts: it needs to be a "
             "vision transformer that is read at its class token; choose a backbone such as ViT-B/16"
@@ -40,7 +46,7 @@ def encode_image(
         model: an open_clip CLIP model.
         images: (n, 3, height, width) in the model's compute dtype.
         prompts: (n_ctx, width) tokens that follow class token and patches, without positions;
-            None: the model's own ``encode_image``.
+            None: no such tokens, and any image tower will do.
         deep: what replaces these tokens before layer 1, 2, ...; each (n_ctx, width).
 
     Returns:
@@ -49,13 +55,14 @@ def encode_image(
     Raises:
         UnsupportedBackboneError: prompts for an image tower that is no vision transformer.
     """
-    if prompts is None:
+    if prompts is None and not takes_prompts(model):
         return model.encode_image(images)
     tower = vision_tower(model)
     x = tower.conv1(images).flatten(2).transpose(1, 2)
     x = torch.cat([tower.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
     x = x + tower.positional_embedding.to(x.dtype)
     start = x.shape[1]
-    x = torch.cat([x, prompts.to(x.dtype).expand(len(x), -1, -1)], dim=1)
-    x = run_layers(tower.transformer, tower.ln_pre(x), deep, start)
+    if prompts is not None:
+        x = torch.cat([x, prompts.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+    x = run_layers(tower.transformer, tower.ln_pre(x), deep, start, read=1)
     return tower.ln_post(x[:, 0]) @ tower.proj

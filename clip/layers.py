@@ -1,11 +1,114 @@
-"""A transformer some of whose tokens are replaced on the way: deep prompts."""
+"""The residual attention blocks of open_clip's transformers, run on frozen weights.
+
+``nn.MultiheadAttention`` takes a slow path for frozen weights on the CPU and keeps its projections
+to itself, which shared prefixes need; so a block's own parameters are used here, with
+``scaled_dot_product_attention``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class UnsupportedBackboneError(ValueError):
+    """A tower cannot take learned prompts the way CLIP's does."""
+
+
+def blocks(transformer: nn.Module) -> Sequence[nn.Module]:
+    """Return the layers of an open_clip transformer.
+
+    Raises:
+        UnsupportedBackboneError: they are no plain residual attention blocks.
+    """
+    layers = getattr(transformer, "resblocks", ())
+    for layer in layers:
+        plain = isinstance(layer, ResidualAttentionBlock) and not hasattr(layer, "ln_1_kv")
+        if not plain or layer.attn.in_proj_weight is None:
+            raise UnsupportedBackboneError(
+                f"layers of type {type(layer).__name__} take no learned prompts; choose a CLIP "
+                "architecture such as ViT-B-16"
+            )
+    return layers
+
+
+def project(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values of tokens.
+
+    Args:
+        layer: a residual attention block.
+        x: (..., length, width).
+
+    Returns:
+        Three tensors (..., length, heads, head width).
+    """
+    attention = layer.attn
+    qkv = F.linear(layer.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
+    q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).unbind(-3)
+    return q, k, v
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """softmax(q k^T / sqrt(head width)) v for tensors (..., length, heads, head width)."""
+    q, k, v = (t.transpose(-2, -3) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(-2, -3)
+
+
+def finish(layer: nn.Module, x: Tensor, mixed: Tensor) -> Tensor:
+    """Return what a layer makes of its input and of the mixed values.
+
+    Args:
+        x: (..., length, width), the layer's input.
+        mixed: (..., length, heads, head width).
+    """
+    x = x + layer.ls_1(layer.attn.out_proj(mixed.flatten(-2)))
+    return x + layer.ls_2(_mlp(layer.mlp, layer.ln_2(x)))
+
+
+def _mlp(mlp: nn.Module, x: Tensor) -> Tensor:
+    """Run the feed-forward part; QuickGELU as x s(a x) = silu(a x) / a, a inside the products.
+
+    That is one pass over the hidden states instead of three, and one of them kept instead of two.
+    """
+    first, activation, second = mlp
+    if not isinstance(activation, QuickGELU):
+        return mlp(x)
+    a = 1.702
+    hidden = torch.addmm(first.bias, x.flatten(0, -2), first.weight.t(), beta=a, alpha=a)
+    hidden = F.silu(hidden, inplace=not hidden.requires_grad)
+    return torch.addmm(second.bias, hidden, second.weight.t(), alpha=1 / a).view_as(x)
+
+
+def replace(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Tensor:
+    """Return the input of layer i, with its deep prompts if there are any.
+
+    Before layer i = 1..len(deep), counted from 0, the tokens from position ``start`` on become
+    ``deep[i - 1]`` (Khattak et al., 2023, sections 3.2.1 and 3.2.2).
+
+    Args:
+        x: (n, length, width) tokens.
+        deep: (n_ctx, width) tensors.
+        start: position of the first token that is replaced.
+    """
+    if not 1 <= i <= len(deep):
+        return x
+    prompts = deep[i - 1].to(x.dtype)
+    return torch.cat(
+        [x[:, :start], prompts.expand(len(x), -1, -1), x[:, start + len(prompts) :]], dim=1
+    )
+
+
+def check_depth(deep: Sequence[Tensor], layers: Sequence[nn.Module]) -> None:
+    """Raise ValueError if there are more deep prompts than layers that could take them."""
+    if deep and len(deep) >= len(layers):
+        raise ValueError(
+            f"{len(deep)} deep prompts for {len(layers)} layers: "
+            f"the first layer takes none, so give at most {len(layers) - 1}"
+        )
 
 
 def run_layers(
@@ -13,39 +116,31 @@ def run_layers(
     x: Tensor,
     deep: Sequence[Tensor] = (),
     start: int = 0,
-    attn_mask: Tensor | None = None,
+    causal: bool = False,
+    read: int | None = None,
 ) -> Tensor:
-    """Run an open_clip transformer, replacing tokens before its second and later layers.
-
-    Before layer i = 1..len(deep), counted from 0, the tokens from position ``start`` on become
-    ``deep[i - 1]`` (Khattak et al., 2023, sections 3.2.1 and 3.2.2).
+    """Run a transformer some of whose tokens are replaced on the way.
 
     Args:
         transformer: an open_clip ``Transformer``.
         x: (n, length, width) tokens.
-        deep: (n_ctx, width) tensors, at most one less than there are layers.
-        start: position of the first token that is replaced.
-        attn_mask: (length, length), added to the attention scores.
+        deep, start: as for :func:`replace`.
+        causal: whether a token attends to those before it and itself only.
+        read: number of leading tokens whose final states are wanted; None: all.
 
     Returns:
-        (n, length, width).
+        (n, length or read, width).
 
     Raises:
+        UnsupportedBackboneError: as :func:`blocks`.
         ValueError: more deep prompts than layers that could take them.
     """
-    if not deep:
-        return transformer(x, attn_mask=attn_mask)
-    layers = transformer.resblocks
-    if len(deep) >= len(layers):
-        raise ValueError(
-            f"{len(deep)} deep prompts for {len(layers)} layers: "
-            f"the first layer takes none, so give at most {len(layers) - 1}"
-        )
-    x = layers[0](x, attn_mask=attn_mask)
-    for prompts, layer in zip(deep, layers[1:], strict=False):
-        replaced = prompts.to(x.dtype).expand(len(x), -1, -1)
-        x = torch.cat([x[:, :start], replaced, x[:, start + len(prompts) :]], dim=1)
-        x = layer(x, attn_mask=attn_mask)
-    for layer in layers[1 + len(deep) :]:
-        x = layer(x, attn_mask=attn_mask)
+    layers = blocks(transformer)
+    check_depth(deep, layers)
+    for i, layer in enumerate(layers):
+        x = replace(x, deep, i, start)
+        q, k, v = project(layer, x)
+        if layer is layers[-1]:
+            x, q = x[:, :read], q[:, :read]
+        x = finish(layer, x, attend(q, k, v, causal))
     return x

@@ -1,8 +1,8 @@
 """Text encoding for prompts that are given as tensors instead of words.
 
 CLIP's text transformer is causal and its feature is read at the end-of-text token (Radford et al.,
-2021, section 2.4). What stands after that token cannot matter, so encoding stops at the last
-end-of-text position of the batch; the result is that of all 77 positions.
+2021, section 2.4). So what stands after that token cannot matter, and a beginning that prompts have
+in common has the same hidden states in all of them: both are left out of the computation.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from clip.layers import run_layers
+from clip.layers import UnsupportedBackboneError, check_depth, replace
+from clip.prefix import begin, complete
 from clip.tokenizer import VOCABULARY_SIZE
-
-
-class UnsupportedBackboneError(ValueError):
-    """The model's text tower cannot take learned prompts the way CLIP's does."""
 
 
 def text_tower(model: nn.Module) -> nn.Module:
@@ -70,30 +68,86 @@ def embed_dim(model: nn.Module) -> int:
 
 
 def encode_prompts(
-    model: nn.Module, prompts: Tensor, eot: Tensor, deep: Sequence[Tensor] = ()
+    model: nn.Module,
+    prefix: Tensor,
+    suffix: Tensor,
+    lengths: Sequence[int],
+    deep: Sequence[Tensor] = (),
+    full: bool = False,
+    chunk: int = 0,
 ) -> Tensor:
-    """Encode prompts given as embeddings into features, not normalised.
+    """Encode prompts given as embeddings without positions into features, not normalised.
+
+    Each of m beginnings is combined with each of n endings.
 
     Args:
         model: an open_clip CLIP model.
-        prompts: (n, length, width) embeddings without positions, length > max(eot). Positions
-            after each row's end-of-text token are ignored.
-        eot: (n,) position of the end-of-text token in each row.
-        deep: (n_ctx, width) tensors, which replace the tokens after the first one before layer
-            1, 2, ..., without positions (Khattak et al., 2023, section 3.2.1).
+        prefix: (m, p, width) tokens that the prompts have in common, p >= 1.
+        suffix: (n, length, width) tokens that follow.
+        lengths: number of tokens of each suffix up to and with its end-of-text token; what stands
+            after it is ignored.
+        deep: (n_ctx, width) tensors with n_ctx < p, which replace the tokens after the first one
+            before layer 1, 2, ..., without positions (Khattak et al., 2023, section 3.2.1).
+        full: run all 77 positions of all m n prompts through the model's own layers, for
+            comparison, instead of each common beginning once and nothing after the end.
+        chunk: number of prompts that are in memory at once; where there are more, they are computed
+            a second time for the gradient. 0: all.
 
     Returns:
-        (n, embed_dim) features in the text transformer's dtype; gradients flow into ``prompts``
-        and ``deep``.
+        (m, n, embed_dim) features in the text transformer's dtype; gradients flow into ``prefix``,
+        ``suffix`` and ``deep``.
+
+    Raises:
+        UnsupportedBackboneError: as :func:`text_tower`.
+        ValueError: more deep prompts than layers that could take them.
     """
     tower = text_tower(model)
-    dtype = compute_dtype(model)
-    length = int(eot.max()) + 1
-    x = prompts[:, :length].to(dtype) + tower.positional_embedding[:length].to(dtype)
-    x = run_layers(tower.transformer, x, deep, 1, tower.attn_mask[:length, :length])
-    x = tower.ln_final(x)[torch.arange(len(x), device=x.device), eot]
+    prefix, suffix = prefix.to(compute_dtype(model)), suffix.to(compute_dtype(model))
+    positions = tower.positional_embedding.to(prefix.dtype)
+    start, end = prefix.shape[1], prefix.shape[1] + suffix.shape[1]
+    prefix, suffix = prefix + positions[:start], suffix + positions[start:end]
+    begun = () if full else begin(tower.transformer, prefix, deep)
+
+    def encode(texts: slice) -> Tensor:
+        if full:
+            return _all_positions(tower, prefix, suffix[texts], lengths[texts], deep)
+        return complete(tower.transformer, begun, suffix[texts], lengths[texts])
+
+    size = max(1, chunk // len(prefix)) if chunk else len(suffix)
+    if size >= len(suffix):
+        x = encode(slice(None))
+    else:
+        chunks = [slice(i, i + size) for i in range(0, len(suffix), size)]
+        options = {"use_reentrant": False, "preserve_rng_state": False}
+        x = torch.cat([checkpoint(encode, texts, **options) for texts in chunks], dim=1)
+    x = tower.ln_final(x)
     projection = tower.text_projection
     return projection(x) if isinstance(projection, nn.Module) else x @ projection
+
+
+def _all_positions(
+    tower: nn.Module,
+    prefix: Tensor,
+    suffix: Tensor,
+    lengths: Sequence[int],
+    deep: Sequence[Tensor],
+) -> Tensor:
+    """The hidden states (m, n, width) of the end-of-text tokens, by open_clip's own layers."""
+    m, n = len(prefix), len(suffix)
+    x = torch.cat([prefix[:, None].expand(-1, n, -1, -1), suffix.expand(m, -1, -1, -1)], dim=2)
+    rest = tower.positional_embedding[x.shape[2] :].to(x.dtype)
+    x = torch.cat([x, rest.expand(m, n, -1, -1)], dim=2).flatten(0, 1)
+    check_depth(deep, tower.transformer.resblocks)
+    for i, layer in enumerate(tower.transformer.resblocks):
+        x = layer(replace(x, deep, i, 1), attn_mask=tower.attn_mask)
+    last = torch.tensor(lengths, device=x.device) + (prefix.shape[1] - 1)
+    return x.unflatten(0, (m, n))[:, torch.arange(n, device=x.device), last]
+
+
+def count_common(tokens: Tensor) -> int:
+    """Return how many leading tokens, of (n, context_length), all texts share before their ends."""
+    same = int((tokens == tokens[0]).all(dim=0).long().cumprod(dim=0).sum())
+    return min(same, int(tokens.argmax(dim=-1).min()))
 
 
 def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
@@ -106,5 +160,7 @@ def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
     Returns:
         (n, embed_dim), equal to the model's own ``encode_text`` over all positions.
     """
-    eot = tokens.argmax(dim=-1)
-    return encode_prompts(model, embed_tokens(model, tokens[:, : int(eot.max()) + 1]), eot)
+    ends, common = tokens.argmax(dim=-1), count_common(tokens)
+    embedded = embed_tokens(model, tokens[:, : int(ends.max()) + 1])
+    lengths = (ends + 1 - common).tolist()
+    return encode_prompts(model, embedded[:1, :common], embedded[:, common:], lengths)[0]

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of child processes
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="qprompt-tests-")  # of features
 
 
 @pytest.fixture(scope="session")

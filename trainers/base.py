@@ -11,10 +11,12 @@ from torch.nn import functional as F
 
 import clip
 import qprompt
-from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_pretrained_weights
+from dassl.utils import is_sharing, load_pretrained_weights, shared
+from trainers.features import BatchFeatures, FrozenFeatures, digest, image_list
+from trainers.prompted import PromptedCLIP
+from trainers.views import ViewLoader, encode_views, view_seeds
 
 PRECISIONS = ("fp16", "fp32", "bf16", "amp")
 
@@ -44,8 +46,13 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> nn.Module:
         ValueError: ``cfg.INPUT.SIZE`` is not the image size of the backbone.
     """
     name = cfg.MODEL.BACKBONE.NAME
-    backbone = clip.load(name, "fp32" if precision == "amp" else precision, device)
-    backbone.requires_grad_(False)
+    weights = "fp32" if precision == "amp" else precision
+
+    def load() -> nn.Module:
+        with torch.random.fork_rng(devices=[]):  # open_clip fills new models with random numbers
+            return clip.load(name, weights, device).requires_grad_(False)
+
+    backbone = shared(("backbone", name, weights, str(device)), load)
     size = backbone.visual.image_size
     expected = (size, size) if isinstance(size, int) else tuple(size)
     if tuple(cfg.INPUT.SIZE) != expected:
@@ -56,7 +63,7 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> nn.Module:
     return backbone
 
 
-class PromptTrainer(TrainerX):
+class PromptTrainer(FrozenFeatures):
     """Train a prompt learner on a frozen CLIP with the cross-entropy of the class logits.
 
     A subclass names its node below ``cfg.TRAINER`` and builds the prompted model.
@@ -75,9 +82,14 @@ class PromptTrainer(TrainerX):
         """The trainer's own configuration node, ``cfg.TRAINER.<node>``."""
         return self.cfg.TRAINER[self.node]
 
-    def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> nn.Module:
-        """Return a module with a ``prompt_learner`` whose forward maps images to logits."""
+    def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> PromptedCLIP:
+        """Return the model; :meth:`text_options` are for its constructor."""
         raise NotImplementedError
+
+    def text_options(self) -> dict[str, Any]:
+        """Return how :class:`PromptedCLIP` shall encode texts."""
+        model = self.cfg.MODEL
+        return {"text_encoding": model.TEXT_ENCODING, "text_chunk": model.TEXT_CHUNK}
 
     def trained_module(self) -> nn.Module:
         """Return the part of ``self.model`` whose state makes up checkpoints."""
@@ -96,8 +108,36 @@ class PromptTrainer(TrainerX):
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model(self.model_name, trained, self.optim, self.sched)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "amp")
-        if torch.cuda.device_count() > 1 and self.device.type == "cuda":
-            self.model = nn.DataParallel(self.model)
+
+    def before_train(self) -> None:
+        """Turn training images into a few views' features if CACHED_VIEWS asks for it.
+
+        Raises:
+            ValueError: the image tower sees prompts, so that features change as they train.
+        """
+        views = self.cfg.DATALOADER.CACHED_VIEWS
+        if views:
+            if not self.model.frozen_image_tower:
+                raise ValueError(
+                    f"DATALOADER.CACHED_VIEWS is {views}, but the image tower of "
+                    f"{self.cfg.TRAINER.NAME} sees prompts: set it to 0"
+                )
+            loader = self.train_loader_x
+            seeds = view_seeds(loader, views)
+            facts = {
+                "transform": str(loader.dataset.transform),
+                "images": image_list(loader.dataset.data_source),
+                "seeds": digest([("seeds", seeds)]),
+            }
+
+            def encode(images: Tensor) -> Tensor:
+                return self.model.encode_image(images.to(self.device))
+
+            features = self.kept(
+                self.model.backbone, facts, lambda: encode_views(loader, seeds, encode)
+            )
+            self.train_loader_x = ViewLoader(loader, features)
+        super().before_train()  # last, because it restores the random generators
 
     def load_weights(self, module: nn.Module, path: str) -> None:
         """Load a packed prompt (``.safetensors``) or a checkpoint into ``module``."""
@@ -133,7 +173,13 @@ class PromptTrainer(TrainerX):
         return {"loss": loss.item(), "acc": compute_accuracy(logits, label)[0].item()}
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        """Return images, or their features where another run has encoded them, and labels."""
+        image, label = batch["img"].to(self.device), batch["label"].to(self.device)
+        if is_sharing() and self.model.frozen_image_tower and image.ndim == 4:
+            known = shared(("batches", id(self.model.backbone)), BatchFeatures)
+            with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
+                image = known.get(image, self.model.encode_image)
+        return image, label
 
     def run_summary(self) -> dict[str, Any]:
         """Add the size of what was learned, in half precision as the paper counts it."""

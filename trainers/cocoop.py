@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 import clip
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner, count_tokens
-from trainers.prompted import PromptedCLIP
+from trainers.prompted import Classifier, PromptedCLIP
 
 BOTTLENECK = 16  # section 3.2: the hidden layer is 16 times narrower than the image features
 
@@ -53,40 +51,14 @@ class ConditionalPromptLearner(ContextLearner):
 
 
 class ConditionalCLIP(PromptedCLIP):
-    """CLIP whose text tower reads the prompts of each class anew for each image.
+    """CLIP whose text tower reads the prompts of each class anew for each image."""
 
-    Args:
-        backbone, prompt_learner: as for :class:`PromptedCLIP`.
-        chunk: number of prompts that are encoded at once. Where images x classes are more,
-            training computes the chunks a second time for the gradient, so that memory is that
-            of one chunk.
-    """
+    def classifier(self) -> Classifier:
+        return self._classify
 
-    def __init__(self, backbone: nn.Module, prompt_learner: nn.Module, chunk: int) -> None:
-        super().__init__(backbone, prompt_learner)
-        if chunk < 1:
-            raise ValueError(f"CHUNK is {chunk}: it is a number of prompts, at least 1")
-        self.chunk = chunk
-
-    def forward(self, image: Tensor) -> Tensor:
-        image = clip.encode_image(self.backbone, self.cast(image))
+    def _classify(self, image: Tensor) -> Tensor:
         contexts = self.prompt_learner(F.normalize(image, dim=-1))
-        classes = len(self.prompt_learner.eot)
-        pairs = torch.arange(len(image) * classes, device=image.device)
-        chunks = pairs.split(self.chunk)
-        if len(chunks) == 1 or not torch.is_grad_enabled():
-            text = [self._encode(contexts, chunk) for chunk in chunks]
-        else:
-            options = {"use_reentrant": False, "preserve_rng_state": False}
-            text = [checkpoint(self._encode, contexts, chunk, **options) for chunk in chunks]
-        return self.logits(image, torch.cat(text).unflatten(0, (len(image), classes)))
-
-    def _encode(self, contexts: Tensor, pairs: Tensor) -> Tensor:
-        """Encode the prompts of some pairs, numbered image * classes + class."""
-        learner = self.prompt_learner
-        classes = pairs % len(learner.eot)
-        prompts = learner.prompts(contexts[pairs // len(learner.eot)], classes)
-        return clip.encode_prompts(self.backbone, prompts, learner.eot[classes])
+        return self.logits(image, self.encode_text(*self.prompt_learner.parts(contexts)))
 
 
 @TRAINER_REGISTRY.register()
@@ -95,9 +67,9 @@ class CoCoOp(PromptTrainer):
 
     node = "COCOOP"
 
-    def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> nn.Module:
+    def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> PromptedCLIP:
         settings = self.settings
         learner = ConditionalPromptLearner(
             backbone, classnames, n_ctx=settings.N_CTX, ctx_init=settings.CTX_INIT
         )
-        return ConditionalCLIP(backbone, learner, settings.CHUNK)
+        return ConditionalCLIP(backbone, learner, **self.text_options())

@@ -5,10 +5,15 @@ from __future__ import annotations
 from yacs.config import CfgNode
 
 from qprompt.dassl import add_config
+from trainers.features import DEFAULT_FOLDER
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add the nodes ``TRAINER.COOP``, ``COCOOP``, ``MAPLE`` and ``QPROMPT``."""
+    """Add the nodes ``TRAINER.COOP``, ``COCOOP``, ``MAPLE`` and ``QPROMPT``, and a few keys."""
+    cfg.MODEL.TEXT_ENCODING = "shared"  # or "full": all 77 positions of all prompts, as upstream
+    cfg.MODEL.TEXT_CHUNK = 2048  # prompts that are in memory at once; 0: all
+    cfg.DATALOADER.CACHED_VIEWS = 0  # views of each training image, encoded once; 0: always new
+    cfg.TEST.FEATURE_CACHE = DEFAULT_FOLDER  # of frozen image features; "": none
     cfg.TRAINER.COOP = CfgNode(
         {
             "N_CTX": 16,
@@ -23,7 +28,6 @@ def extend_cfg(cfg: CfgNode) -> None:
             "N_CTX": 16,
             "CTX_INIT": "",
             "PREC": "fp16",
-            "CHUNK": 256,  # prompts (images x classes) that are encoded at once
         }
     )
     cfg.TRAINER.MAPLE = CfgNode(

@@ -27,7 +27,8 @@ class ContextLearner(nn.Module):
 
     Attributes:
         ctx: parameter (n_ctx, width), or (classes, n_ctx, width) if class-specific.
-        eot: int64 buffer (classes,), position of the end-of-text tokens.
+        shared: number of leading tokens that the prompts of all classes have in common.
+        lengths: number of tokens after those, up to the end of the text, for each class.
 
     Raises:
         ValueError: no context at all.
@@ -35,7 +36,6 @@ class ContextLearner(nn.Module):
     """
 
     ctx: Tensor
-    eot: Tensor
 
     def __init__(
         self,
@@ -55,25 +55,46 @@ class ContextLearner(nn.Module):
         names = [name.replace("_", " ") for name in classnames]
         tokens = clip.tokenize([f"{words} {name}." for name in names])
         tokens = tokens.to(next(backbone.parameters()).device)
-        eot = tokens.argmax(dim=-1)
-        embedded = clip.embed_tokens(backbone, tokens[:, : int(eot.max()) + 1])
+        ends = tokens.argmax(dim=-1)
+        embedded = clip.embed_tokens(backbone, tokens[:, : int(ends.max()) + 1])
+        self.n_ctx = n_ctx
+        self.shared = 1 if class_specific else clip.count_common(tokens)
+        self._ends = ends.tolist()
         context = embedded[:, 1 : 1 + n_ctx] if class_specific else embedded[0, 1 : 1 + n_ctx]
         self.ctx = nn.Parameter(context.clone())
         if not from_words:
             nn.init.normal_(self.ctx, std=0.02)
-        self.register_buffer("eot", eot, persistent=False)
         self.register_buffer("token_prefix", embedded[:, :1], persistent=False)
         self.register_buffer("token_suffix", embedded[:, 1 + n_ctx :], persistent=False)
 
-    def prompts(self, context: Tensor, classes: Tensor | slice = slice(None)) -> Tensor:
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(end + 1 - self.shared for end in self._ends)
+
+    def prompts(self, context: Tensor) -> Tensor:
         """Put a context between start and class name.
 
         Args:
-            context: (n_ctx, width) for all, or (n, n_ctx, width).
-            classes: which n classes, as an index; default: all of them.
+            context: (n_ctx, width), or (classes, n_ctx, width).
 
         Returns:
-            (n, length, width), length = max(eot) + 1, without positions.
+            (classes, length, width) up to the last end of a text, without positions.
         """
-        prefix, suffix = self.token_prefix[classes], self.token_suffix[classes]
-        return torch.cat([prefix, context.expand(len(prefix), -1, -1), suffix], dim=1)
+        context = context.expand(len(self.token_prefix), -1, -1)
+        return torch.cat([self.token_prefix, context, self.token_suffix], dim=1)
+
+    def parts(self, contexts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the prompts of shared contexts as beginnings and ends, without positions.
+
+        Args:
+            contexts: (m, n_ctx, width), each for all classes.
+
+        Returns:
+            (m, shared, width) beginnings, each to be combined with each of the (classes, length,
+            width) ends.
+        """
+        words = self.shared - 1 - self.n_ctx
+        m = len(contexts)
+        start = self.token_prefix[:1].expand(m, -1, -1)
+        common = self.token_suffix[:1, :words].expand(m, -1, -1)
+        return torch.cat([start, contexts, common], dim=1), self.token_suffix[:, words:]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
-import clip
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner, count_tokens
-from trainers.prompted import PromptedCLIP
+from trainers.prompted import Classifier, PromptedCLIP
 
 POSITIONS = ("end", "middle", "front")
 
@@ -44,22 +45,29 @@ class PromptLearner(ContextLearner):
         n_ctx = count_tokens(ctx_init) or n_ctx
         super().__init__(backbone, classnames, n_ctx, ctx_init, class_specific)
         self.position = position
+        before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+        if position != "end":
+            self.shared = 1 if class_specific else 1 + before
         lengths = [count_tokens(name) for name in classnames]
-        total = int(self.eot.max()) + 1
-        order = torch.tensor([_order(position, n_ctx, length, total) for length in lengths])
-        self.register_buffer("order", order.to(self.eot.device), persistent=False)
+        total = self.token_prefix.shape[1] + n_ctx + self.token_suffix.shape[1]
+        order = torch.tensor([_order(before, n_ctx, length, total) for length in lengths])
+        self.register_buffer("order", order.to(self.ctx.device), persistent=False)
 
     def forward(self) -> Tensor:
-        """Return prompts (classes, length, width), length = max(eot) + 1, without positions."""
+        """Return the prompts (classes, length, width), without positions, up to the last end."""
         prompts = self.prompts(self.ctx)
         if self.position == "end":
             return prompts
         return prompts.gather(1, self.order[..., None].expand_as(prompts))
 
+    def encoder_input(self) -> tuple[Tensor, Tensor]:
+        """Return what the prompts have in common (1, shared, width), and their ends."""
+        prompts = self()
+        return prompts[:1, : self.shared], prompts[:, self.shared :]
 
-def _order(position: str, n_ctx: int, name_length: int, length: int) -> list[int]:
+
+def _order(before: int, n_ctx: int, name_length: int, length: int) -> list[int]:
     """Positions in [SOS, context, name, rest] from which the wanted layout takes its tokens."""
-    before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
     name = range(1 + n_ctx, 1 + n_ctx + name_length)
     rest = range(1 + n_ctx + name_length, length)
     return [0, *range(1, 1 + before), *name, *range(1 + before, 1 + n_ctx), *rest]
@@ -68,10 +76,9 @@ def _order(position: str, n_ctx: int, name_length: int, length: int) -> list[int
 class ContextCLIP(PromptedCLIP):
     """CLIP's text tower with CoOp's prompts; the image tower sees none."""
 
-    def forward(self, image: Tensor) -> Tensor:
-        learner = self.prompt_learner
-        text = clip.encode_prompts(self.backbone, learner(), learner.eot)
-        return self.logits(clip.encode_image(self.backbone, self.cast(image)), text)
+    def classifier(self) -> Classifier:
+        text = self.encode_text(*self.prompt_learner.encoder_input())[0]
+        return functools.partial(self.logits, text=text)
 
 
 @TRAINER_REGISTRY.register()
@@ -80,7 +87,7 @@ class CoOp(PromptTrainer):
 
     node = "COOP"
 
-    def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> nn.Module:
+    def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> PromptedCLIP:
         learner = PromptLearner(
             backbone,
             classnames,
@@ -89,4 +96,4 @@ class CoOp(PromptTrainer):
             class_specific=self.settings.CSC,
             position=self.settings.CLASS_TOKEN_POSITION,
         )
-        return ContextCLIP(backbone, learner)
+        return ContextCLIP(backbone, learner, **self.text_options())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ import clip
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner
-from trainers.prompted import PromptedCLIP
+from trainers.prompted import Classifier, PromptedCLIP
 
 
 class Constant(nn.Module):
@@ -80,16 +81,22 @@ class MultiModalPromptLearner(ContextLearner):
             (classes, length, text width) prompts, (n_ctx, vision width) tokens for the images,
             and the deep prompts of the text and of the image tower.
         """
-        context, deep = self.ctx, list(self.compound_prompts_text)
-        image, deep_image = self._projected(context, deep)
-        return self.prompts(context), image, deep, deep_image
+        image, deep_image = self.image_prompts()
+        return self.prompts(self.ctx), image, list(self.compound_prompts_text), deep_image
+
+    def image_prompts(self) -> tuple[Tensor, list[Tensor]]:
+        """Return the tokens (n_ctx, vision width) beside the patches, and those of deeper layers.
+
+        Each is the projection of the text prompt of the same layer.
+        """
+        projections = zip(self.compound_prompt_projections, self.compound_prompts_text, strict=True)
+        return self.proj(self.ctx), [project(prompt) for project, prompt in projections]
 
     def inference_state(self) -> dict[str, Tensor]:
         """Return all that the prompts follow from once training is over, by parameter name."""
-        deep = list(self.compound_prompts_text)
-        image, deep_image = self._projected(self.ctx, deep)
+        image, deep_image = self.image_prompts()
         state = {"ctx": self.ctx, "proj.value": image}
-        for i, (text, image) in enumerate(zip(deep, deep_image, strict=True)):
+        for i, (text, image) in enumerate(zip(self.compound_prompts_text, deep_image, strict=True)):
             state[f"compound_prompts_text.{i}"] = text
             state[f"compound_prompt_projections.{i}.value"] = image
         return state
@@ -101,25 +108,26 @@ class MultiModalPromptLearner(ContextLearner):
 
     def to_inference_(self) -> None:
         """Put the projections' results in their place, for good."""
-        deep = list(self.compound_prompts_text)
         with torch.no_grad():
-            image, deep_image = self._projected(self.ctx, deep)
+            image, deep_image = self.image_prompts()
         self.proj = Constant(image)
         self.compound_prompt_projections = nn.ModuleList(map(Constant, deep_image))
-
-    def _projected(self, context: Tensor, deep: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        projections = self.compound_prompt_projections
-        return self.proj(context), [f(p) for f, p in zip(projections, deep, strict=True)]
 
 
 class MultiModalCLIP(PromptedCLIP):
     """CLIP with MaPLe's prompts in both towers."""
 
-    def forward(self, image: Tensor) -> Tensor:
-        prompts, beside_patches, deep_text, deep_image = self.prompt_learner()
-        text = clip.encode_prompts(self.backbone, prompts, self.prompt_learner.eot, deep_text)
-        image = clip.encode_image(self.backbone, self.cast(image), beside_patches, deep_image)
-        return self.logits(image, text)
+    frozen_image_tower = False
+
+    def classifier(self) -> Classifier:
+        learner = self.prompt_learner
+        deep = list(learner.compound_prompts_text)
+        text = self.encode_text(*learner.parts(learner.ctx[None]), deep)[0]
+        return functools.partial(self.logits, text=text)
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        beside_patches, deep = self.prompt_learner.image_prompts()
+        return clip.encode_image(self.backbone, self.cast(image), beside_patches, deep)
 
     def inference_state(self) -> dict[str, Tensor]:
         """As that of the prompt learner."""
@@ -143,7 +151,7 @@ class MaPLe(PromptTrainer):
     node = "MAPLE"
     model_name = "MultiModalPromptLearner"
 
-    def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> nn.Module:
+    def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> PromptedCLIP:
         learner = MultiModalPromptLearner(
             backbone,
             classnames,
@@ -151,7 +159,7 @@ class MaPLe(PromptTrainer):
             ctx_init=self.settings.CTX_INIT,
             depth=self.settings.PROMPT_DEPTH,
         )
-        return MultiModalCLIP(backbone, learner)
+        return MultiModalCLIP(backbone, learner, **self.text_options())
 
     def trained_module(self) -> nn.Module:
         return self.model

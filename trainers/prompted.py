@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ import clip
 
 # Under these names models of this and of upstream's code hold their frozen CLIP.
 FROZEN = ("backbone.", "image_encoder.", "text_encoder.", "logit_scale")
+
+Classifier = Callable[[Tensor], Tensor]
+TEXT_ENCODINGS = ("shared", "full")
 
 
 class PromptedCLIP(nn.Module):
@@ -23,16 +27,73 @@ class PromptedCLIP(nn.Module):
     Args:
         backbone: a frozen open_clip CLIP.
         prompt_learner: what is trained.
+        text_encoding: "shared" or, for comparison, "full"; see :func:`clip.encode_prompts`.
+        text_chunk: number of prompts that are in memory at once; 0: all.
+
+    Attributes:
+        frozen_image_tower: whether no prompt enters the image tower, so that image features stay
+            what they are.
+
+    Raises:
+        ValueError: unknown text encoding, or a negative chunk.
     """
 
-    def __init__(self, backbone: nn.Module, prompt_learner: nn.Module) -> None:
+    frozen_image_tower = True
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        prompt_learner: nn.Module,
+        text_encoding: str = "shared",
+        text_chunk: int = 0,
+    ) -> None:
         super().__init__()
+        if text_encoding not in TEXT_ENCODINGS:
+            raise ValueError(
+                f"TEXT_ENCODING {text_encoding!r}: choose one of {', '.join(TEXT_ENCODINGS)}"
+            )
+        if text_chunk < 0:
+            raise ValueError(f"TEXT_CHUNK is {text_chunk}: it is a number of prompts, or 0 for all")
         self.prompt_learner = prompt_learner
         self.backbone = backbone
+        self._text_options = {"full": text_encoding == "full", "chunk": text_chunk}
+        self._fixed: Classifier | None = None
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map images (n, 3, height, width) to float32 logits (n, classes)."""
+        """Map images to logits.
+
+        Args:
+            image: (n, 3, height, width), or what :meth:`encode_image` made of them.
+
+        Returns:
+            (n, classes) in float32.
+        """
+        classify = self._fixed or self.classifier()
+        return classify(self.encode_image(image) if image.ndim == 4 else image)
+
+    def classifier(self) -> Classifier:
+        """Return a function from image features (n, embed_dim) to logits (n, classes)."""
         raise NotImplementedError
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Map images (n, 3, height, width) to features (n, embed_dim), not normalised."""
+        return clip.encode_image(self.backbone, self.cast(image))
+
+    def encode_text(self, prefix: Tensor, suffix: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
+        """As :func:`clip.encode_prompts`, for the classes of the prompt learner."""
+        lengths = self.prompt_learner.lengths
+        return clip.encode_prompts(
+            self.backbone, prefix, suffix, lengths, deep, **self._text_options
+        )
+
+    @contextmanager
+    def fixed(self) -> Iterator[None]:
+        """Encode the class prompts once for all images within this context."""
+        self._fixed = self.classifier()
+        try:
+            yield
+        finally:
+            self._fixed = None
 
     def cast(self, image: Tensor) -> Tensor:
         """Give images the dtype that the backbone computes in."""

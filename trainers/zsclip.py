@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 import clip
-from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.engine import TRAINER_REGISTRY
 from trainers.base import load_backbone
+from trainers.features import FrozenFeatures, digest
+from trainers.prompted import Classifier, PromptedCLIP
+
+
+class FixedTextCLIP(PromptedCLIP):
+    """CLIP with text features that stay what they are.
+
+    Args:
+        backbone: a frozen open_clip CLIP.
+        text: (classes, embed_dim) features.
+    """
+
+    def __init__(self, backbone: nn.Module, text: Tensor) -> None:
+        super().__init__(backbone, nn.Module())
+        self.text = text
+
+    def classifier(self) -> Classifier:
+        return functools.partial(self.logits, text=self.text)
 
 
 @TRAINER_REGISTRY.register()
-class ZeroshotCLIP(TrainerX):
+class ZeroshotCLIP(FrozenFeatures):
     """CLIP with one hand-written prompt for each class (Radford et al., 2021, section 3.1)."""
 
     def build_model(self) -> None:
-        self.model = load_backbone(self.cfg, "fp32", self.device)
+        backbone = load_backbone(self.cfg, "fp32", self.device)
         template = self.dm.dataset.template
         names = [name.replace("_", " ") for name in self.dm.dataset.classnames]
         print(f"Prompt template: {template!r}")
-        with torch.no_grad():
-            tokens = clip.tokenize([template.format(name) for name in names]).to(self.device)
-            self.text_features = F.normalize(clip.encode_text(self.model, tokens), dim=-1)
+        tokens = clip.tokenize([template.format(name) for name in names]).to(self.device)
+
+        def encode() -> Tensor:
+            with torch.no_grad():
+                return clip.encode_text(backbone, tokens)
+
+        text = self.kept(backbone, {"tokens": digest([("tokens", tokens)])}, encode)
+        self.model = FixedTextCLIP(backbone, text.to(self.device))
 
     def train(self) -> None:
         """Nothing to learn: test at once, so that sweeps can treat all trainers alike."""
         self.test()
-
-    def model_inference(self, image: Tensor) -> Tensor:
-        """Map images (n, 3, height, width) to logits (n, classes)."""
-        image = F.normalize(self.model.encode_image(image), dim=-1)
-        return self.model.logit_scale.exp() * image @ self.text_features.t()
 
     def run_summary(self) -> dict[str, Any]:
         return {**super().run_summary(), "stored_bytes": 0}

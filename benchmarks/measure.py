@@ -1,0 +1,121 @@
+"""Two ways of doing the same, timed in turn."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+Side = Callable[[], object]
+
+
+@dataclass
+class Measurement:
+    """What one side took.
+
+    Attributes:
+        seconds: of each repeat.
+        peak_bytes: largest memory of a repeat beside what was in use before it; None: not known.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    peak_bytes: int | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+@dataclass
+class Row:
+    """One line of the table; the ratio is that of the medians, first side over second.
+
+    Attributes:
+        section, name: what was measured.
+        sides: the measurements by name; the reference first.
+        note: what else to know, such as agreement of the results.
+    """
+
+    section: str
+    name: str
+    sides: dict[str, Measurement]
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        medians = [side.median for side in self.sides.values() if side.seconds]
+        return medians[0] / medians[1] if len(medians) == 2 else None
+
+    @property
+    def memory_ratio(self) -> float | None:
+        peaks = [side.peak_bytes for side in self.sides.values() if side.peak_bytes]
+        return peaks[0] / peaks[1] if len(peaks) == 2 else None
+
+
+def compare(
+    sides: Mapping[str, Side], repeats: int = 5, seconds: float = 120, warm_up: bool = True
+) -> dict[str, Measurement]:
+    """Run the sides in turn, and again, until there are enough repeats or time is up.
+
+    Args:
+        sides: functions by name.
+        repeats: rounds that are measured.
+        seconds: no further round begins after so many; there is always one.
+        warm_up: run each side once before, unmeasured.
+    """
+    if warm_up:
+        for side in sides.values():
+            side()
+    measured = {name: Measurement() for name in sides}
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        for name, side in sides.items():
+            _measure(side, measured[name])
+        if time.perf_counter() - begin > seconds:
+            break
+    return measured
+
+
+def _measure(side: Side, measurement: Measurement) -> None:
+    before = _start_of_peak()
+    begin = time.perf_counter()
+    side()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    measurement.seconds.append(time.perf_counter() - begin)
+    peak = _peak()
+    if before is not None and peak is not None:
+        measurement.peak_bytes = max(measurement.peak_bytes or 0, peak - before)
+
+
+def _start_of_peak() -> int | None:
+    """Let peaks be counted from here; return the memory in use."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    if not sys.platform.startswith("linux"):
+        return None
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    return _status("VmRSS")
+
+
+def _peak() -> int | None:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return _status("VmHWM") if sys.platform.startswith("linux") else None
+
+
+def _status(key: str) -> int:
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith(key))
+    return int(line.split()[1]) * 1024

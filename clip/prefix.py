@@ -1,0 +1,137 @@
+"""Texts with a common beginning, of which that beginning is encoded once.
+
+In a causal transformer the hidden states of a token follow from the tokens up to it. So leading
+tokens that all texts have in common have the same hidden states in all of them: they are computed
+once, and the tokens of each text that follow attend to their keys and values. What stands after a
+text's end-of-text token never matters and is left out. Nothing is approximated.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from clip.layers import attend, blocks, check_depth, finish, project, replace
+
+PADDING = 0.25  # at most so much shorter than the longest of its group may a text be
+
+
+class Layout(NamedTuple):
+    """How texts of different lengths lie one after another in a single sequence of tokens.
+
+    Attributes:
+        text, position: int64 (total,), which token of which text lies there.
+        groups: number of texts and their common padded length, for each run of similar texts.
+        last: int64 (n,), where each text's last token lies.
+    """
+
+    text: Tensor
+    position: Tensor
+    groups: tuple[tuple[int, int], ...]
+    last: Tensor
+
+
+@functools.lru_cache(maxsize=64)
+def layout(lengths: tuple[int, ...], device: torch.device) -> Layout:
+    """Arrange texts by length, and pad those of similar length to the same one."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    groups: list[tuple[int, int]] = []
+    texts, positions, last = [], [], [0] * len(lengths)
+    for i in order:
+        if not groups or lengths[i] < (1 - PADDING) * groups[-1][1]:
+            groups.append((0, lengths[i]))
+        count, padded = groups[-1]
+        groups[-1] = count + 1, padded
+        last[i] = len(texts) + lengths[i] - 1
+        texts += [i] * padded
+        positions += range(padded)
+    indices = (torch.tensor(numbers, device=device) for numbers in (texts, positions, last))
+    text, position, last_ = indices
+    return Layout(text, position, tuple(groups), last_)
+
+
+Begun = Sequence[tuple[Tensor, Tensor]]
+
+
+def begin(transformer: nn.Module, prefix: Tensor, deep: Sequence[Tensor] = ()) -> Begun:
+    """Run the common beginnings through a causal transformer.
+
+    Args:
+        transformer: an open_clip ``Transformer``.
+        prefix: (m, p, width) tokens of m beginnings, p >= 1.
+        deep: what replaces the tokens after the first one before layer 1, 2, ...; each
+            (n_ctx, width), n_ctx < p.
+
+    Returns:
+        Keys and values of each layer, (m, p, heads, head width).
+
+    Raises:
+        UnsupportedBackboneError, ValueError: as :func:`clip.layers.run_layers`.
+    """
+    layers = blocks(transformer)
+    check_depth(deep, layers)
+    begun = []
+    for i, layer in enumerate(layers):
+        prefix = replace(prefix, deep, i, 1)
+        q, k, v = project(layer, prefix)
+        begun.append((k, v))
+        if i + 1 < len(layers):
+            prefix = finish(layer, prefix, attend(q, k, v, causal=True))
+    return begun
+
+
+def complete(
+    transformer: nn.Module, begun: Begun, suffix: Tensor, lengths: Sequence[int]
+) -> Tensor:
+    """Run the rest of each text, after each beginning, through a causal transformer.
+
+    Args:
+        transformer: an open_clip ``Transformer``.
+        begun: what :func:`begin` returned for m beginnings.
+        suffix: (n, length, width) tokens.
+        lengths: number of tokens of each suffix up to its end-of-text token.
+
+    Returns:
+        (m, n, width), the last hidden states of the end-of-text tokens.
+    """
+    texts = layout(tuple(lengths), suffix.device)
+    m = len(begun[0][0])
+    x = suffix[texts.text, texts.position].expand(m, -1, -1)
+    for layer, (keys, values) in zip(blocks(transformer), begun, strict=True):
+        q, k, v = project(layer, x)
+        mixed, start = [], 0
+        for count, length in texts.groups:
+            end = start + count * length
+            group = (t[:, start:end].unflatten(1, (count, length)) for t in (q, k, v))
+            mixed.append(_attend_to_both(*group, keys, values).flatten(1, 2))
+            start = end
+        x = finish(layer, x, torch.cat(mixed, dim=1))
+    return x[:, texts.last]
+
+
+def _attend_to_both(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Let the tokens of n texts attend to those of their own text and of the common beginning.
+
+    One softmax runs over both. ``scaled_dot_product_attention`` would need the beginning's keys and
+    values copied for every text, which costs more than all the rest.
+
+    Args:
+        q, k, v: (m, n, length, heads, head width).
+        keys, values: (m, p, heads, head width).
+    """
+    m, n, length, _, width = q.shape
+    q, k, v = (t.permute(0, 3, 1, 2, 4) for t in (q * width**-0.5, k, v))  # m, heads, n, length
+    keys, values = (t.transpose(1, 2) for t in (keys, values))
+    q = q.contiguous()
+    common = (q.flatten(2, 3) @ keys.transpose(-1, -2)).unflatten(2, (n, length))
+    own = q @ k.transpose(-1, -2)
+    future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+    own = own.masked_fill(future, float("-inf"))
+    weights = torch.cat([common, own], dim=-1).softmax(dim=-1).to(v.dtype)
+    common, own = weights.split([keys.shape[2], length], dim=-1)
+    mixed = (common.flatten(2, 3) @ values).unflatten(2, (n, length)) + own @ v
+    return mixed.permute(0, 2, 3, 1, 4)

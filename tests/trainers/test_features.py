@@ -1,0 +1,224 @@
+"""Features that are kept: the same numbers, made once, and never trusted blindly."""
+
+import os
+import threading
+
+import pytest
+import torch
+
+import clip
+from dassl.utils import sharing
+from trainers.features import BatchFeatures, FeatureCache
+
+FROZEN = ["ZeroshotCLIP", "CoOp", "QCoOp", "CoCoOp"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "features"
+
+
+@pytest.fixture
+def scores(build, folder):
+    """Logits of a trainer on its test images, and how many image batches were encoded for it."""
+
+    def run(trainer, *opts, cache=folder):
+        built = build(trainer, "", opts=["TEST.FEATURE_CACHE", str(cache), *opts])
+        built.set_model_mode("eval")
+        encoded = []
+        encode = built.model.encode_image
+        built.model.encode_image = lambda image: encoded.append(1) or encode(image)
+        with torch.no_grad():
+            logits, labels = zip(*built.scores(built.test_loader), strict=True)
+        assert torch.equal(
+            torch.cat(labels), torch.tensor([item.label for item in built.dm.dataset.test])
+        )
+        return torch.cat(logits), len(encoded)
+
+    return run
+
+
+@pytest.mark.parametrize("trainer", FROZEN)
+def test_kept_features_give_the_same_logits_bit_for_bit(scores, trainer):
+    plain, encoded = scores(trainer, cache="")
+    first, encoded_first = scores(trainer)
+    second, encoded_second = scores(trainer)
+    assert encoded > 0 and (encoded_first, encoded_second) == (encoded, 0)
+    assert torch.equal(first, plain) and torch.equal(second, plain)
+
+
+def test_trainers_seeds_and_bits_share_features(scores, folder):
+    scores("CoOp")
+    for trainer, *opts in [("QCoOp", "TRAINER.QPROMPT.BITS", 4), ("CoCoOp",), ("CoOp", "SEED", 2)]:
+        assert scores(trainer, *opts)[1] == 0
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_tower_that_sees_prompts_keeps_nothing(scores, folder):
+    logits, encoded = scores("MaPLe")
+    assert encoded > 0 and scores("MaPLe")[1] == encoded
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ["DATASET.SUBSAMPLE_CLASSES", "new"],
+        ["INPUT.INTERPOLATION", "nearest"],
+        ["DATALOADER.TEST.BATCH_SIZE", 7],
+        ["TRAINER.COOP.PREC", "bf16"],
+    ],
+)
+def test_other_features_are_made_for_other_inputs(scores, opts):
+    scores("CoOp")
+    assert scores("CoOp", *opts)[1] > 0
+    assert torch.equal(scores("CoOp", *opts)[0], scores("CoOp", *opts, cache="")[0])
+
+
+def test_a_changed_image_is_encoded_again(scores, build):
+    scores("CoOp")
+    image = build("CoOp", "").dm.dataset.test[3].impath
+    before = os.stat(image)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    try:
+        assert scores("CoOp")[1] > 0
+    finally:
+        os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert scores("CoOp")[1] == 0
+
+
+def test_other_weights_have_features_of_their_own(build, folder):
+    built = build("CoOp", "", opts=["TEST.FEATURE_CACHE", str(folder)])
+    first = built.image_features(built.test_loader)
+    other = build("CoOp", "", opts=["TEST.FEATURE_CACHE", str(folder)])
+    with torch.no_grad():
+        other.model.backbone.visual.proj[0, 0] += 1
+    assert not torch.equal(other.image_features(other.test_loader), first)
+    assert len(list(folder.iterdir())) == 2
+
+
+def damage_end(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def damage_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-10] ^= 1
+    path.write_bytes(content)
+
+
+def damage_all(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [damage_end, damage_bit, damage_all])
+def test_a_damaged_file_is_reported_and_made_again(scores, folder, damage):
+    expected, _ = scores("CoOp")
+    (path,) = folder.iterdir()
+    damage(path)
+    with pytest.warns(UserWarning, match=f"{path} is damaged"):
+        again, encoded = scores("CoOp")
+    assert encoded > 0 and torch.equal(again, expected)
+    assert scores("CoOp")[1] == 0
+
+
+def test_a_folder_that_cannot_be_written_only_warns(scores, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.warns(UserWarning, match="TEST.FEATURE_CACHE"):
+        logits, _ = scores("CoOp", cache=tmp_path / "file")
+    assert torch.equal(logits, scores("CoOp", cache="")[0])
+
+
+def test_writers_at_the_same_time_leave_one_whole_file(folder):
+    barrier, results = threading.Barrier(8), []
+
+    def work():
+        cache = FeatureCache(str(folder))
+        barrier.wait()
+        results.append(cache.get({"a": 1}, lambda: torch.arange(100_000.0)))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 8 and all(torch.equal(r, results[0]) for r in results)
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_an_interrupted_computation_leaves_nothing(folder):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        FeatureCache(str(folder)).get({"a": 1}, interrupted)
+    assert not folder.exists()
+
+
+def test_clear_deletes_what_was_kept(folder):
+    cache = FeatureCache(str(folder))
+    for a in range(3):
+        cache.get({"a": a}, lambda: torch.zeros(1))
+    (folder / "notes.txt").write_text("mine")
+    assert cache.clear() == 3 and cache.clear() == 0
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_runs_of_one_process_share_backbone_and_features(scores, build):
+    with sharing():
+        first, second = build("CoOp", ""), build("QCoOp", "")
+        assert first.model.backbone is second.model.backbone
+        scores("CoOp", cache="")
+    assert build("CoOp", "").model.backbone is not first.model.backbone
+
+
+def test_loading_a_backbone_draws_no_random_numbers(build):
+    def next_number():
+        build("ZeroshotCLIP", "")
+        return torch.rand(1)
+
+    with sharing():
+        assert torch.equal(next_number(), next_number())
+
+
+@pytest.mark.parametrize(("trainer", "times"), [("MaPLe", 1), ("CoOp", 1), ("CoCoOp", 6)])
+def test_texts_are_encoded_once_for_all_batches(build, tmp_path, monkeypatch, trainer, times):
+    built = build(trainer, tmp_path, opts=["DATALOADER.TEST.BATCH_SIZE", 50])
+    encode, calls = clip.encode_prompts, []
+    monkeypatch.setattr(
+        clip, "encode_prompts", lambda *a, **options: calls.append(1) or encode(*a, **options)
+    )
+    built.test()
+    assert len(calls) == times
+
+
+def test_batches_are_encoded_once_within_the_limit():
+    encoded = []
+
+    def encode(images):
+        encoded.append(images)
+        return images.sum(dim=1)
+
+    known = BatchFeatures(limit=3 * 4 * 4)
+    batches = [torch.full((4, 2), float(i)) for i in range(4)]
+    for batch in [batches[0], batches[1], batches[0].clone(), batches[2], batches[1]]:
+        assert torch.equal(known.get(batch, encode), batch.sum(dim=1))
+    assert len(encoded) == 3
+    known.get(batches[3], encode)  # batches[0] was used longest ago
+    assert known.used == 3 * 4 * 4
+    known.get(batches[1], encode)
+    assert len(encoded) == 4
+    known.get(batches[0], encode)
+    assert len(encoded) == 5
+
+
+def test_runs_with_one_seed_share_their_training_features(build, tmp_path):
+    with sharing():
+        encoded = []
+        for name, bits in [("a", 1), ("b", 2)]:
+            run = build("QCoOp", tmp_path / name, opts=["TRAINER.QPROMPT.BITS", bits])
+            encode = run.model.encode_image
+            run.model.encode_image = lambda x, encode=encode: encoded.append(len(x)) or encode(x)
+            run.train()
+    test = len(run.dm.dataset.test)
+    assert sum(encoded) in (2 * len(run.dm.dataset.train_x), 2 * len(run.dm.dataset.train_x) + test)
