@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .splits import SplitDataset, Splits, class_folders, items_of_folders, split_items
+from .base import SplitDataset
+from .items import class_folders, items_of_folders, split_items
+from .splits import Splits
 
 IGNORED = ("BACKGROUND_Google", "Faces_easy")
 RENAMED = {
@@ -22,6 +24,7 @@ class Caltech101(SplitDataset):
     dataset_dir = "caltech-101"
     image_dir = "101_ObjectCategories"
     split_file = "split_zhou_Caltech101.json"
+    published_sizes = (4128, 1649, 2465)
     template = "a photo of a {}."
 
     def read(self) -> Splits:

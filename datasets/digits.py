@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import mkdir_if_missing
 
-from .splits import SplitDataset, Splits, items_of_folders, split_items
+from .base import GeneratedDataset
+from .items import items_of_folders, split_items
+from .splits import Splits
 
 CLASSNAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @DATASET_REGISTRY.register()
-class Digits(SplitDataset):
+class Digits(GeneratedDataset):
     """``ROOT/digits/images/<class>/<nnnn>.png`` with its split file, made at the first use."""
 
     dataset_dir = "digits"
@@ -25,34 +25,14 @@ class Digits(SplitDataset):
     split_file = "split_digits.json"
     template = "a photo of the digit {}."
 
-    def load(self) -> Splits:
-        if not os.path.isdir(self.image_dir):
-            write_images(self.image_dir)
-        return super().load()
+    def images(self) -> Iterator[tuple[str, Image.Image]]:
+        """Yield every digit, 8 x 8 pixels in grayscale, bright ink on black."""
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+        for i, (image, label) in enumerate(zip(pixels, digits.target, strict=True)):
+            yield f"{CLASSNAMES[label]}/{i:04d}.png", Image.fromarray(image)
 
     def read(self) -> Splits:
         return split_items(items_of_folders(self.image_dir, {name: name for name in CLASSNAMES}))
-
-
-def write_images(folder: str) -> None:
-    """Write every digit as an 8 x 8 grayscale PNG, bright ink on black, into class folders.
-
-    The folder appears complete or not at all, also when two processes make it at once.
-    """
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    parent = os.path.dirname(folder)
-    mkdir_if_missing(parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".images-") as scratch:
-        whole = os.path.join(scratch, "images")
-        for name in CLASSNAMES:
-            os.makedirs(os.path.join(whole, name))
-        for i, (image, label) in enumerate(zip(pixels, digits.target, strict=True)):
-            Image.fromarray(image).save(os.path.join(whole, CLASSNAMES[label], f"{i:04d}.png"))
-        try:
-            os.rename(whole, folder)
-        except OSError:  # another process was first: its folder is whole, and holds the same
-            if not os.path.isdir(folder):
-                raise

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .splits import SplitDataset, Splits, items_of_folders, split_items
+from .base import SplitDataset
+from .items import items_of_folders, split_items
+from .splits import Splits
 
 CLASSNAMES = {
     "AnnualCrop": "Annual Crop Land",
@@ -27,6 +29,7 @@ class EuroSAT(SplitDataset):
     dataset_dir = "eurosat"
     image_dir = "2750"
     split_file = "split_zhou_EuroSAT.json"
+    published_sizes = (13500, 5400, 8100)
     template = "a centered satellite photo of {}."
 
     def read(self) -> Splits:

@@ -9,8 +9,9 @@ from itertools import chain
 
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 
-from . import splits
-from .splits import SplitDataset, SplitError, Splits
+from .base import SplitDataset
+from .items import class_folders, items_of_folders, split_items
+from .splits import SplitError, Splits, check_classes, read_valid_json
 
 
 @DATASET_REGISTRY.register()
@@ -36,18 +37,18 @@ class Folder(SplitDataset):
                 f"{self.split_path} and the class folders disagree about {differing}; delete the "
                 "file to have the split made again"
             )
-        present = splits.items_of_folders(self.image_dir, self._classnames(""))
+        present = items_of_folders(self.image_dir, self._classnames(""))
         added = len({item.impath for item in present} - {i.impath for i in chain(*found)})
         if added:
             warnings.warn(
                 f"{added} images are not in {self.split_path} and not used; delete the file to "
                 "have the split made again",
-                stacklevel=3,
+                stacklevel=4,
             )
         return found
 
     def read(self) -> Splits:
-        return splits.split_items(splits.items_of_folders(self.image_dir, self._classnames("")))
+        return split_items(items_of_folders(self.image_dir, self._classnames("")))
 
     def _load_parts(self, parts: list[str]) -> Splits:
         others = sorted(set(self._folders("")) - set(Splits._fields))
@@ -59,19 +60,19 @@ class Folder(SplitDataset):
         names = self._classnames(*parts)
 
         def items(part: str) -> list[Datum]:
-            return splits.items_of_folders(os.path.join(self.image_dir, part), names)
+            return items_of_folders(os.path.join(self.image_dir, part), names)
 
         found = Splits(items("train"), items("val") if "val" in parts else [], items("test"))
-        splits.check_classes(found, self.image_dir)
+        check_classes(found, self.image_dir)
         return found
 
     def _folders(self, part: str) -> list[str]:
-        return splits.class_folders(os.path.join(self.image_dir, part))
+        return class_folders(os.path.join(self.image_dir, part))
 
     def _classnames(self, *parts: str) -> dict[str, str]:
         folders = sorted(set().union(*map(self._folders, parts)))
         path = os.path.join(self.dataset_dir, "classnames.json")
-        given = splits.read_valid_json(path) if os.path.isfile(path) else {}
+        given = read_valid_json(path) if os.path.isfile(path) else {}
         if not isinstance(given, dict) or not given.keys() <= set(folders):
             some = reprlib.repr(folders)
             raise SplitError(f"{path} must map class folders to names; the folders are {some}")

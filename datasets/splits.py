@@ -1,35 +1,38 @@
-"""Splits on disk, and the declarative base class of data sets that have one."""
+"""Splits, and the files that hold them."""
 
 from __future__ import annotations
 
 import functools
 import os
-import random
 import reprlib
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
-from dassl.data.datasets import DatasetBase, Datum
-from dassl.utils import OutputDirError, read_json, write_json
-
-from .fewshot import few_shot, subsample_classes
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
-SPLIT_SEED = 1  # of the splits made here; independent of cfg.SEED, so that all runs share them
+from dassl.data.datasets import Datum
+from dassl.utils import read_json, write_json
 
 
 class DatasetNotFoundError(FileNotFoundError):
-    """The folder of a data set, or images that its split names, are not there."""
+    """The folder of a data set, or a file that belongs into it, is not there."""
+
+
+class MissingImagesError(DatasetNotFoundError):
+    """Images that a split names are not there.
+
+    Attributes:
+        splits: the split.
+        missing: the paths of the images that do not exist.
+    """
+
+    def __init__(self, message: str, splits: Splits, missing: Sequence[str]) -> None:
+        super().__init__(message)
+        self.splits = splits
+        self.missing = missing
 
 
 class SplitError(ValueError):
-    """A split is malformed, or contradicts itself or the folders that it describes."""
-
-
-class ClassFolderError(ValueError):
-    """A tree of class folders cannot be turned into a data set."""
+    """A split or an annotation file is malformed, or contradicts itself or the folders."""
 
 
 class Splits(NamedTuple):
@@ -38,79 +41,6 @@ class Splits(NamedTuple):
     train: list[Datum]
     val: list[Datum]
     test: list[Datum]
-
-
-class SplitDataset(DatasetBase):
-    """A data set with a fixed split: read from its JSON file, or made once and saved there.
-
-    A subclass states where things are and how to make the split when the file is absent::
-
-        @DATASET_REGISTRY.register()
-        class EuroSAT(SplitDataset):
-            dataset_dir = "eurosat"                   # below cfg.DATASET.ROOT
-            image_dir = "2750"                        # below dataset_dir
-            split_file = "split_zhou_EuroSAT.json"    # below dataset_dir; "": nothing is saved
-            template = "a centered satellite photo of {}."
-
-            def read(self) -> Splits: ...
-
-    Shots are drawn from all classes first, and base or new classes chosen from them afterwards, as
-    in CoCoOp's experiments.
-
-    Args:
-        cfg: reads DATASET.ROOT, .NUM_SHOTS, .SUBSAMPLE_CLASSES and SEED.
-
-    Raises:
-        DatasetNotFoundError: the image folder, or an image that the split names, does not exist.
-        SplitError: the split file is malformed or inconsistent.
-    """
-
-    image_dir = ""
-    split_file = ""
-
-    def __init__(self, cfg: Any) -> None:
-        if not cfg.DATASET.ROOT:
-            raise ValueError("DATASET.ROOT is empty; say where the data sets are with --root")
-        root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
-        self.dataset_dir = os.path.join(root, self.dataset_dir)
-        self.image_dir = os.path.join(self.dataset_dir, self.image_dir)
-        self.split_path = os.path.join(self.dataset_dir, self.split_file)
-
-        train, val, test = self.load()
-        train, val = few_shot(train, val, cfg.DATASET.NUM_SHOTS, cfg.SEED)
-        train, val, test = subsample_classes((train, val, test), cfg.DATASET.SUBSAMPLE_CLASSES)
-        super().__init__(train_x=train, val=val, test=test)
-
-    def load(self) -> Splits:
-        """Return the full split: from its file where there is one, else made and saved."""
-        if not os.path.isdir(self.image_dir):
-            raise DatasetNotFoundError(
-                f"{type(self).__name__} expects its images under {self.image_dir}, which is not a "
-                "folder; put them there or correct --root (DATASET.ROOT)"
-            )
-        if self.split_file and os.path.isfile(self.split_path):
-            return read_split(self.split_path, self.image_dir)
-        splits = self.read()
-        if self.split_file:
-            self._save(splits)
-        return splits
-
-    def read(self) -> Splits:
-        """Make the split from the files as they are distributed."""
-        raise NotImplementedError(f"{self.split_path} is missing and cannot be made here")
-
-    def _save(self, splits: Splits) -> None:
-        check_classes(splits, self.image_dir)
-        try:
-            write_split(self.split_path, splits, self.image_dir)
-        except FileExistsError:
-            pass  # another process was first, and has made the same split
-        except OutputDirError as error:
-            warnings.warn(
-                f"the split of {type(self).__name__} could not be saved ({error}); later runs make "
-                "the same one for as long as the images stay the same",
-                stacklevel=4,
-            )
 
 
 def read_split(path: str, image_dir: str) -> Splits:
@@ -122,7 +52,7 @@ def read_split(path: str, image_dir: str) -> Splits:
 
     Raises:
         SplitError: it is not such a file, or its labels and class names contradict each other.
-        DatasetNotFoundError: it names images that do not exist.
+        MissingImagesError: it names images that do not exist.
     """
     content = read_valid_json(path)
     parts = [content.get(name) for name in Splits._fields] if isinstance(content, dict) else [None]
@@ -135,16 +65,25 @@ def read_split(path: str, image_dir: str) -> Splits:
         )
     )
     check_classes(splits, path)
-    _check_images(splits, path, image_dir)
+    check_images(splits, path)
     return splits
 
 
 def read_valid_json(path: str) -> Any:
-    """Read a JSON file; raise SplitError with its name when it is not valid."""
+    """Read a JSON file; raise an error with its name when it is missing or not valid."""
+    check_file(path)
     try:
         return read_json(path)
     except ValueError as error:
         raise SplitError(f"{path} is not valid JSON ({error}); correct or delete it") from error
+
+
+def check_file(path: str) -> None:
+    """Raise DatasetNotFoundError unless ``path`` is a file."""
+    if not os.path.isfile(path):
+        raise DatasetNotFoundError(
+            f"{path} is missing; it belongs to the data set, see docs/datasets.md"
+        )
 
 
 def _datum(entry: object, image_dir: str, where: str) -> Datum:
@@ -199,7 +138,14 @@ def check_classes(splits: Splits, source: str) -> None:
         raise SplitError(f"{source}: {len(untrained)} classes have no training images: {names}")
 
 
-def _check_images(splits: Splits, source: str, image_dir: str) -> None:
+def check_images(splits: Splits, source: str) -> None:
+    """Raise MissingImagesError unless every image of the split exists.
+
+    Args:
+        splits: the full split.
+        source: the file or folder it came from, for the message.
+    """
+
     # One listing per folder instead of one stat per image: seconds, not minutes, over a network.
     @functools.cache
     def listing(folder: str) -> frozenset[str]:
@@ -208,70 +154,9 @@ def _check_images(splits: Splits, source: str, image_dir: str) -> None:
     paths = [item.impath for item in chain(*splits)]
     missing = [p for p in paths if os.path.basename(p) not in listing(os.path.dirname(p))]
     if missing:
-        raise DatasetNotFoundError(
+        raise MissingImagesError(
             f"{len(missing)} of {len(paths)} images that {source} names do not exist, the first "
-            f"being {missing[0]}; they are expected under {image_dir}"
+            f"being {missing[0]}; put them there",
+            splits,
+            missing,
         )
-
-
-def class_folders(folder: str) -> list[str]:
-    """Return the sorted names of the folders in ``folder``, none if it does not exist.
-
-    Hidden folders are left out.
-    """
-    if not os.path.isdir(folder):
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
-def items_of_folders(image_dir: str, classnames: Mapping[str, str]) -> list[Datum]:
-    """Return one item for each image of each class folder.
-
-    Args:
-        image_dir: the folder that holds the class folders.
-        classnames: class name of each class folder; its order gives the labels.
-
-    Raises:
-        ClassFolderError: there is no class folder, or one is missing or without images.
-    """
-    if not classnames:
-        raise ClassFolderError(f"there are no class folders in {image_dir}")
-    items = []
-    for label, (folder, classname) in enumerate(classnames.items()):
-        path = os.path.join(image_dir, folder)
-        names = sorted(os.listdir(path)) if os.path.isdir(path) else []
-        images = [n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n[0] != "."]
-        if not images:
-            raise ClassFolderError(
-                f"{path} is missing or holds no images (looked for {' '.join(IMAGE_SUFFIXES)})"
-            )
-        items += [Datum(os.path.join(path, n), label=label, classname=classname) for n in images]
-    return items
-
-
-def split_items(items: Sequence[Datum]) -> Splits:
-    """Split the items of each class at random, 50% train, 20% val and 30% test.
-
-    The same items in the same order give the same split on every machine.
-
-    Raises:
-        ClassFolderError: a class has too few images to give each part one.
-    """
-    by_label: dict[int, list[Datum]] = {}
-    for item in items:
-        by_label.setdefault(item.label, []).append(item)
-    rng = random.Random(SPLIT_SEED)
-    splits = Splits([], [], [])
-    for own in by_label.values():
-        rng.shuffle(own)
-        n_train, n_val = round(0.5 * len(own)), round(0.2 * len(own))
-        parts = own[:n_train], own[n_train : n_train + n_val], own[n_train + n_val :]
-        if not all(parts):
-            raise ClassFolderError(
-                f"{own[0].classname!r} has {len(own)} images; splitting it into train, val and "
-                "test takes 4 or more"
-            )
-        for split, part in zip(splits, parts, strict=True):
-            split.extend(part)
-    return splits

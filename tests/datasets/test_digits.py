@@ -16,7 +16,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from datasets import Digits
-from datasets.digits import CLASSNAMES, write_images
+from datasets.base import write_images
+from datasets.digits import CLASSNAMES
 
 REPOSITORY = Path(__file__).parents[2]
 MAKE = """
@@ -106,7 +107,7 @@ def test_losing_the_race_keeps_what_the_winner_made(tmp_path, root):
     folder = tmp_path / "images"
     shutil.copytree(root / "digits" / "images", folder)
     (folder / "winner").touch()
-    write_images(str(folder))
+    write_images(str(folder), Digits.at(str(tmp_path)).images())
     assert (folder / "winner").exists() and [p.name for p in tmp_path.iterdir()] == ["images"]
 
 

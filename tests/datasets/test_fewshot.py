@@ -46,6 +46,16 @@ def test_eurosat_seed_1_gives_the_published_images(published_split, shots):
         assert paths_of(sampled)[:3] == first
 
 
+def test_textures_seed_1_gives_the_images_that_others_have_published(published_split):
+    """The first of indices/dtd/shot_1-seed_1.json of linzhiqiu/cross_modal_adaptation."""
+    split = published_split("DescribableTextures")
+    train, val = few_shot(items_of(split["train"]), items_of(split["val"]), 1, seed=1)
+    names = ("banded", "blotchy", "braided", "bubbly", "bumpy", "chequered")
+    for sampled, numbers in ((train, (117, 136, 172, 128, 142, 118)), (val, (132, 139, 61, 79))):
+        first = [f"{name}/{name}_{i:04d}.jpg" for name, i in zip(names, numbers, strict=False)]
+        assert paths_of(sampled)[: len(numbers)] == first
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_splits_have_enough_images_of_every_class(published_split, name):
     split = published_split(name)

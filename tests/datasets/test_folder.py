@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from datasets import Folder
-from datasets.splits import ClassFolderError, DatasetNotFoundError, SplitError
+from datasets.items import ClassFolderError
+from datasets.splits import DatasetNotFoundError, SplitError
 
 
 @pytest.fixture

@@ -3,24 +3,24 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dassl.data.datasets import Datum
-from dassl.utils import ImageReadError, OutputDirError, read_image
+from dassl.utils import ImageReadError, OutputDirError, read_image, sharing
 from datasets import Caltech101, EuroSAT, splits
+from datasets.items import ClassFolderError, hold_out_val, items_of_folders, split_items
 from datasets.splits import (
-    ClassFolderError,
     DatasetNotFoundError,
     SplitError,
     Splits,
     check_classes,
-    items_of_folders,
     read_split,
-    split_items,
     write_split,
 )
 
@@ -158,7 +158,7 @@ def test_missing_images_are_counted_and_the_first_is_named(own_root, make_cfg):
         EuroSAT(make_cfg(own_root))
     message = str(error.value)
     first = Path(re.search(r"the first being (.+?);", message)[1])
-    assert message.startswith("2 of 2200 images") and f"under {folder}" in message
+    assert message.startswith("2 of 2200 images")
     assert not first.exists() and first.parent == folder / "Forest"
 
 
@@ -223,6 +223,16 @@ def test_classes_without_training_or_test_images():
         check_classes(Splits([a, b], [a, b], []), "it")
 
 
+def test_runs_of_one_process_read_a_split_once(own_root, make_cfg, monkeypatch):
+    monkeypatch.setattr(splits, "read_json", Mock(wraps=splits.read_json))
+    with sharing():
+        whole, base = (EuroSAT(make_cfg(own_root, 2, half)) for half in ("all", "base"))
+        assert whole.train_x == EuroSAT(make_cfg(own_root, 2)).train_x
+        assert splits.read_json.call_count == 1
+    assert base.train_x == EuroSAT(make_cfg(own_root, 2, "base")).train_x
+    assert splits.read_json.call_count == 2
+
+
 @given(st.lists(st.integers(4, 30), min_size=1, max_size=5))
 def test_a_made_split_is_a_partition_with_every_class_in_every_part(counts):
     items = [
@@ -233,6 +243,23 @@ def test_a_made_split_is_a_partition_with_every_class_in_every_part(counts):
     for part in made:
         assert {item.label for item in part} == set(range(len(counts)))
     assert split_items(items) == made
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=5))
+def test_a_fifth_of_each_class_is_held_out_for_validation(counts):
+    items = [
+        Datum(f"{lab}/{i}", lab, 0, str(lab))
+        for i in range(30)
+        for lab, n in enumerate(counts)
+        if i < n
+    ]
+    train, val = hold_out_val(items)
+    assert sorted(i.impath for i in [*train, *val]) == sorted(i.impath for i in items)
+    held = Counter(item.label for item in val)
+    assert {lab: held[lab] for lab in range(len(counts))} == {
+        lab: round(0.2 * n) for lab, n in enumerate(counts)
+    }
+    assert hold_out_val(items) == (train, val)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

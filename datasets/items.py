@@ -1,0 +1,130 @@
+"""Items from folders and from lists, and splits of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import reprlib
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+from dassl.data.datasets import Datum
+
+from .splits import SplitError, Splits
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
+SPLIT_SEED = 1  # of the splits made here; independent of cfg.SEED, so that all runs share them
+VAL_SHARE = 0.2  # of the training images, where the official split has no validation images
+
+
+class ClassFolderError(ValueError):
+    """A tree of class folders cannot be turned into a data set."""
+
+
+def class_folders(folder: str) -> list[str]:
+    """Return the sorted names of the folders in ``folder``, none if it does not exist.
+
+    Hidden folders are left out.
+    """
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def items_of_folders(image_dir: str, classnames: Mapping[str, str]) -> list[Datum]:
+    """Return one item for each image of each class folder.
+
+    Args:
+        image_dir: the folder that holds the class folders.
+        classnames: class name of each class folder; its order gives the labels.
+
+    Raises:
+        ClassFolderError: there is no class folder, or one is missing or without images.
+    """
+    if not classnames:
+        raise ClassFolderError(f"there are no class folders in {image_dir}")
+    items = []
+    for label, (folder, classname) in enumerate(classnames.items()):
+        path = os.path.join(image_dir, folder)
+        names = sorted(os.listdir(path)) if os.path.isdir(path) else []
+        images = [n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n[0] != "."]
+        if not images:
+            raise ClassFolderError(
+                f"{path} is missing or holds no images (looked for {' '.join(IMAGE_SUFFIXES)})"
+            )
+        items += [Datum(os.path.join(path, n), label=label, classname=classname) for n in images]
+    return items
+
+
+def items_of_list(
+    image_dir: str,
+    entries: Iterable[tuple[str, Hashable]],
+    classnames: Mapping[Hashable, str],
+    source: str,
+) -> list[Datum]:
+    """Return one item for each entry of an annotation file, in its order.
+
+    Args:
+        image_dir: the folder that the paths are relative to.
+        entries: path and class key of each image.
+        classnames: class name of each class key; its order gives the labels.
+        source: the annotation file, for the message.
+
+    Raises:
+        SplitError: an image is of a class that ``classnames`` does not know.
+    """
+    labels = {key: label for label, key in enumerate(classnames)}
+    items = []
+    for path, key in entries:
+        if key not in labels:
+            known = reprlib.repr(list(labels))
+            raise SplitError(f"{source}: {path} has the class {key!r}, which is none of {known}")
+        impath = os.path.join(image_dir, path)
+        items.append(Datum(impath, label=labels[key], classname=classnames[key]))
+    return items
+
+
+def split_items(items: Sequence[Datum]) -> Splits:
+    """Split the items of each class at random, 50% train, 20% val and 30% test.
+
+    The same items in the same order give the same split on every machine.
+
+    Raises:
+        ClassFolderError: a class has too few images to give each part one.
+    """
+    splits = Splits([], [], [])
+    for own in _shuffled_classes(items):
+        n_train, n_val = round(0.5 * len(own)), round(0.2 * len(own))
+        parts = own[:n_train], own[n_train : n_train + n_val], own[n_train + n_val :]
+        if not all(parts):
+            raise ClassFolderError(
+                f"{own[0].classname!r} has {len(own)} images; splitting it into train, val and "
+                "test takes 4 or more"
+            )
+        for split, part in zip(splits, parts, strict=True):
+            split.extend(part)
+    return splits
+
+
+def hold_out_val(items: Sequence[Datum]) -> tuple[list[Datum], list[Datum]]:
+    """Split the training images of each class at random, 80% train and 20% val.
+
+    The same items in the same order give the same split on every machine.
+    """
+    train: list[Datum] = []
+    val: list[Datum] = []
+    for own in _shuffled_classes(items):
+        n_val = round(VAL_SHARE * len(own))
+        train += own[n_val:]
+        val += own[:n_val]
+    return train, val
+
+
+def _shuffled_classes(items: Sequence[Datum]) -> list[list[Datum]]:
+    by_label: dict[int, list[Datum]] = {}
+    for item in items:
+        by_label.setdefault(item.label, []).append(item)
+    rng = random.Random(SPLIT_SEED)
+    for own in by_label.values():
+        rng.shuffle(own)
+    return list(by_label.values())
