@@ -1,1 +1,1 @@
-"""Tables and plots from the results.json files that runs leave behind."""
+"""Tables, statistics, plots and one HTML page from the results that runs leave behind."""

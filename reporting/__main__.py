@@ -1,50 +1,71 @@
-"""``python -m reporting FOLDER``: report.md and plots from every results.json below a folder."""
+"""``python -m reporting FOLDER``: tables and plots from every run below a folder.
+
+Writes report.html, report.md, report.tex, a CSV file for each protocol, paired.csv and plots/*.svg.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from reporting.base_to_new import GROUP, comparisons, pair_runs, summarise
-from reporting.render import markdown_table, plot_trade_off
-from reporting.results import UnreadableResultError, read_results
+from reporting.latex import latex
+from reporting.markdown import markdown, markdown_table
+from reporting.page import page
+from reporting.plots import section_plots
+from reporting.report import Report, make_report
+from reporting.results import UnreadableResultError
+from reporting.spreadsheet import spreadsheets
+
+PLOTS = "plots"
 
 
-def write_report(folder: Path) -> str:
-    """Write ``report.md`` and one plot for each data set into ``folder``; return the tables."""
-    pairs = pair_runs(read_results(folder))
-    if pairs.empty:
-        raise ValueError(f"no runs with DATASET.SUBSAMPLE_CLASSES base or new below {folder}")
-    tables, sections = [], []
-    for (dataset, backbone, shots), summary in summarise(pairs).groupby(GROUP, sort=False):
-        title = f"{dataset}, {backbone}, {shots} shots"
-        plot = f"base_to_new_{dataset}_{backbone}_{shots}.png".replace("/", "-")
-        plot_trade_off(summary, folder / plot)
-        table = markdown_table(summary)
-        tables.append(f"{title}\n\n{table}")
-        sections.append(f"## {title}\n\n{table}\n\n![new against base accuracy]({plot})\n")
-    verdicts = "\n".join(f"- {sentence}" for sentence in comparisons(pairs))
-    ending = f"\n## Quantized against plain\n\n{verdicts}\n" if verdicts else ""
-    report = (
-        "# Base-to-new generalization\n\n"
-        "Accuracy in percent, mean ± standard deviation over seeds; the harmonic mean is that of "
-        "the two means. Prompt bytes: packed payload, or half precision where nothing is "
-        "quantized.\n\n" + "\n".join(sections) + ending
-    )
-    (folder / "report.md").write_text(report, encoding="utf-8")
-    return "\n\n".join([*tables, verdicts]).rstrip()
+def write_report(folder: Path, output: Path) -> Report:
+    """Read the runs below ``folder`` and write all files into ``output``; errors: make_report."""
+    report = make_report(folder)
+    plots = {section: section_plots(section) for section in report.sections}
+    files = {
+        "report.html": page(report, plots),
+        "report.md": markdown(report, plots, PLOTS),
+        "report.tex": latex(report),
+        **spreadsheets(report),
+        **{f"{PLOTS}/{plot.slug}.svg": plot.file for found in plots.values() for plot in found},
+    }
+    for name, text in files.items():
+        _write(output / name, text)
+    return report
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file as a whole, so that no reader sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser = argparse.ArgumentParser(
+        prog="python -m reporting",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="where the runs are")
+    parser.add_argument("--output", type=Path, help="where to write; default: the same folder")
+    args = parser.parse_args()
+    output = args.output or args.folder
     try:
-        print(write_report(folder))
+        report = write_report(args.folder, output)
     except (OSError, UnreadableResultError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(f"\nWritten to {folder / 'report.md'}")
+    for section in report.sections:
+        print(
+            f"{section.title}. {section.tables[0].title}\n\n{markdown_table(section.tables[0])}\n"
+        )
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"Written to {output / 'report.html'}, report.md, report.tex and CSV files beside them")
 
 
 if __name__ == "__main__":

@@ -6,88 +6,100 @@ arXiv:2407.10704); its deviation is that of the seeds' own harmonic means.
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-GROUP = ["dataset", "backbone", "num_shots"]
-METHOD = ["trainer", "bits"]
+from reporting import published
+from reporting.methods import Method, assign, differences
+from reporting.paired import compare
+from reporting.run import Run
+from reporting.scores import (
+    Cell,
+    Measures,
+    collect,
+    combine,
+    deviation,
+    shared_seeds,
+    summarise,
+)
+from reporting.section import Section, Setting, group, stored_bytes
+from reporting.tables import averaged, tables_by_dataset
+
+PROTOCOL = "Base-to-new"
+COLUMNS = BASE, NEW, H = "base", "new", "H"
 
 
-def harmonic_mean(base: pd.Series, new: pd.Series) -> pd.Series:
+def belongs(run: Run) -> bool:
+    """Trained on the base classes of a data set (or not at all), tested on one half of it."""
+    origin = (run.training.dataset, run.training.subset)
+    return run.subset in (BASE, NEW) and (run.zero_shot or origin == (run.dataset, BASE))
+
+
+def sections(runs: Iterable[Run]) -> list[Section]:
+    """One for each family of data sets, backbone and number of shots."""
+    groups = group(list(filter(belongs, runs)), lambda r: Setting.of(r, shots=r.training.shots))
+    return [_section(setting, members) for setting, members in groups.items()]
+
+
+def harmonic_mean(base: float, new: float) -> float:
     """2 / (1 / base + 1 / new), in the unit of its arguments."""
-    return 2 * base * new / (base + new)
+    return 2 * base * new / (base + new) if base and new else 0.0
 
 
-def pair_runs(results: pd.DataFrame) -> pd.DataFrame:
-    """Join the base and the new half of each run.
+def with_harmonic_mean(measures: Measures) -> Measures:
+    """Add H, seed by seed.
 
-    Where a method has whole pairs, its unpaired halves are left out, so that the means of both
-    halves are over the same seeds; where it has none, its halves stay, with gaps.
-
-    Returns:
-        One row for each group, method and seed with ``base``, ``new``, ``h`` and ``stored_bytes``.
-
-    Raises:
-        ValueError: two different results claim the same run.
+    Halves without their counterpart are left out, so that both means are over the same seeds; where
+    no seed has both halves, they stay and there is no H.
     """
-    keys = [*GROUP, *METHOD, "seed"]
-    halves = {}
-    for half in ("base", "new"):
-        rows = results[results["subsample_classes"] == half]
-        rows = rows.drop_duplicates([*keys, "accuracy"])  # evaluated again, to the same end
-        twice = rows[rows.duplicated(keys, keep=False)]
-        if len(twice):
-            paths = " and ".join(twice["path"].head(2))
-            raise ValueError(f"two different results for one run: {paths}; move one away")
-        halves[half] = rows.rename(columns={"accuracy": half})[[*keys, half, "stored_bytes"]]
-    pairs = halves["base"].merge(halves["new"].drop(columns="stored_bytes"), "outer", on=keys)
-    pairs["h"] = harmonic_mean(pairs["base"], pairs["new"])
-    whole = pairs["h"].notna()
-    paired = whole.groupby([pairs[key] for key in [*GROUP, *METHOD]], dropna=False).transform("any")
-    return pairs[whole | ~paired]
+    base, new = measures.get(BASE, {}), measures.get(NEW, {})
+    seeds = shared_seeds([base, new])
+    if not seeds:
+        return measures
+    return {
+        BASE: {seed: base[seed] for seed in seeds},
+        NEW: {seed: new[seed] for seed in seeds},
+        H: {seed: harmonic_mean(base[seed], new[seed]) for seed in seeds},
+    }
 
 
-def summarise(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation over seeds for each group and method.
+def summarise_halves(datasets: Sequence[Measures], of: int = 1) -> dict[str, Cell]:
+    """Base, new and the harmonic mean of both means; data sets with both halves go before others.
 
-    Returns:
-        One row for each method with ``<metric>_mean`` and ``<metric>_std`` of base, new and h, the
-        number of ``seeds`` and ``stored_bytes``; baselines stand before their quantized versions.
+    Args:
+        datasets: what :func:`with_harmonic_mean` returned for one data set or several.
+        of: the number of data sets that a whole average is over.
     """
-    grouped = pairs.groupby([*GROUP, *METHOD], dropna=False, sort=False)
-    summary = grouped.agg(
-        **{
-            f"{metric}_{statistic}": (metric, statistic)
-            for metric in ("base", "new", "h")
-            for statistic in ("mean", "std")
-        },
-        seeds=("seed", "nunique"),
-        stored_bytes=("stored_bytes", "max"),
-    ).reset_index()
-    summary["h_mean"] = harmonic_mean(summary["base_mean"], summary["new_mean"])
-    plain = summary["bits"].isna()
-    learner = summary["trainer"].where(plain, summary["trainer"].str.removeprefix("Q"))
-    order = summary.assign(
-        _zero=summary["stored_bytes"].ne(0), _learner=learner, _bits=summary["bits"].fillna(0)
+    whole = [measures for measures in datasets if H in measures] or datasets
+    cells = summarise(whole, of)
+    if H in cells:
+        seeds = with_harmonic_mean(combine(whole))[H]
+        mean = harmonic_mean(cells[BASE].mean, cells[NEW].mean)
+        cells[H] = replace(cells[H], mean=mean, std=deviation(seeds))
+    return cells
+
+
+def published_halves(dataset: str) -> dict[Method, dict[str, Cell]]:
+    """What the papers say of a data set, or of the "average"."""
+    found = published.read("base_to_new").get(dataset, {})
+    return {
+        method: {**cells, H: Cell(harmonic_mean(cells[BASE].mean, cells[NEW].mean))}
+        for method, cells in found.items()
+    }
+
+
+def _section(setting: Setting, runs: Sequence[Run]) -> Section:
+    methods = assign(runs)
+    scores = {
+        method: {dataset: with_harmonic_mean(found) for dataset, found in by_dataset.items()}
+        for method, by_dataset in collect(methods, lambda run: run.subset).items()
+    }
+    tables = tables_by_dataset(
+        scores,
+        COLUMNS,
+        stored_bytes(methods),
+        summarise_halves,
+        published_halves if published.comparable(setting) else lambda dataset: {},
     )
-    return summary.loc[order.sort_values([*GROUP, "_zero", "_learner", "_bits"]).index]
-
-
-def comparisons(pairs: pd.DataFrame) -> list[str]:
-    """A sentence for each quantized method and its baseline: the paired mean differences."""
-    sentences = []
-    keys = [*GROUP, "seed"]
-    quantized = pairs[pairs["bits"].notna()]
-    for (trainer, bits), rows in quantized.groupby(METHOD):
-        baseline = trainer.removeprefix("Q")
-        joined = rows.merge(pairs[pairs["trainer"] == baseline], on=keys, suffixes=("", "_plain"))
-        joined = joined.dropna(subset=["h", "h_plain"])
-        if joined.empty:
-            continue
-        gain = {m: (joined[m] - joined[f"{m}_plain"]).mean() for m in ("base", "new", "h")}
-        verdict = "beats" if gain["h"] > 0 else "does not beat"
-        sentences.append(
-            f"{trainer} at {bits} bit{'s' if bits > 1 else ''} {verdict} {baseline}: "
-            f"base {gain['base']:+.2f}, new {gain['new']:+.2f}, harmonic mean {gain['h']:+.2f} "
-            f"points (mean paired difference over {len(joined)} runs)."
-        )
-    return sentences
+    comparisons = list(compare(scores, averaged(scores), with_harmonic_mean))
+    return Section(PROTOCOL, setting, tables, comparisons, methods, differences(methods))

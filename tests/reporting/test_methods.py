@@ -1,0 +1,92 @@
+"""Different settings are different methods."""
+
+import pytest
+
+from reporting.methods import Method
+from reporting.report import make_report
+
+
+def methods(runs):
+    return [row.method.name for row in make_report(runs.root).sections[0].tables[-1].rows]
+
+
+def test_runs_that_differ_in_a_setting_are_never_averaged(runs):
+    runs.base_to_new("CoOp", "Digits", 80.0, 60.0, name="a")
+    runs.base_to_new("CoOp", "Digits", 90.0, 60.0, seed=2, name="b", OPTIM__LR=0.1)
+    (section,) = make_report(runs.root).sections
+    found = {
+        r.method.name: (r.cells["base"].mean, r.cells["new"].mean) for r in section.tables[0].rows
+    }
+    assert found == {"CoOp (OPTIM.LR=0.002)": (80.0, 60.0), "CoOp (OPTIM.LR=0.1)": (90.0, 60.0)}
+
+
+def test_bits_are_methods_of_their_own(runs):
+    for bits in (1, 2):
+        runs.base_to_new("QCoOp", "Digits", 80.0, 60.0, bits=bits)
+    assert [row.method.bits for row in make_report(runs.root).sections[0].tables[0].rows] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "key", ["DATALOADER__NUM_WORKERS", "OUTPUT_DIR", "TRAIN__PRINT_FREQ", "DATASET__ROOT"]
+)
+def test_what_cannot_change_a_result_makes_no_method(runs, key):
+    runs.base_to_new("CoOp", "Digits", 80.0, 60.0, **{key: "a"})
+    runs.base_to_new("CoOp", "Digits", 80.0, 60.0, seed=2, **{key: "b"})
+    assert methods(runs) == ["CoOp"]
+
+
+def test_a_key_that_only_one_run_knows_makes_no_method(runs):
+    runs.base_to_new("CoOp", "Digits", 80.0, 60.0)
+    runs.base_to_new("CoOp", "Digits", 80.0, 60.0, seed=2, LATER__ADDED=1)
+    assert methods(runs) == ["CoOp"]
+
+
+def test_keys_of_the_quantizer_do_not_split_plain_trainers(runs):
+    for seed, threshold in ((1, 0.1), (2, 0.2)):
+        options = {"seed": seed, "TRAINER__QPROMPT__KL_THRESHOLD": threshold}
+        runs.base_to_new("CoOp", "Digits", 80.0, 60.0, **options)
+        runs.base_to_new("QCoOp", "Digits", 80.0, 60.0, bits=1, **options)
+    assert methods(runs) == [
+        "CoOp",
+        "QCoOp (TRAINER.QPROMPT.KL_THRESHOLD=0.1)",
+        "QCoOp (TRAINER.QPROMPT.KL_THRESHOLD=0.2)",
+    ]
+
+
+def test_weights_of_each_seed_are_one_setting(runs):
+    for seed in (1, 2):
+        weights = f"output/plain/seed{seed}/model.pth.tar"
+        runs.base_to_new("CoOp", "Digits", 80.0, 60.0, seed=seed, MODEL__INIT_WEIGHTS=weights)
+    assert methods(runs) == ["CoOp"]
+
+
+def test_settings_that_go_with_the_data_set_are_one_method_and_told(runs):
+    runs.base_to_new("CoOp", "ImageNet", 76.0, 68.0, OPTIM__MAX_EPOCH=50)
+    runs.base_to_new("CoOp", "EuroSAT", 90.0, 60.0, OPTIM__MAX_EPOCH=200)
+    (section,) = make_report(runs.root).sections
+    assert [r.method.name for r in section.tables[0].rows if not r.method.source] == ["CoOp"]
+    (note,) = section.notes
+    assert "OPTIM.MAX_EPOCH (200, 50)" in note
+
+
+def test_order_zero_shot_plain_quantized_and_published_last():
+    methods = [
+        Method("QMaPLe", 4),
+        Method("CoOp", source="a paper"),
+        Method("Another"),
+        Method("QCoOp", 2),
+        Method("QCoOp", 1),
+        Method("MaPLe"),
+        Method("CoOp"),
+        Method("ZeroshotCLIP", zero_shot=True),
+    ]
+    assert [m.label for m in sorted(methods, key=lambda m: m.order)] == [
+        "ZeroshotCLIP",
+        "CoOp",
+        "QCoOp, 1 bit",
+        "QCoOp, 2 bits",
+        "MaPLe",
+        "QMaPLe, 4 bits",
+        "Another",
+        "CoOp (published)",
+    ]
