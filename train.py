@@ -5,18 +5,41 @@ from __future__ import annotations
 import argparse
 import functools
 import operator
+import os.path as osp
+import sys
+from collections.abc import Sequence
 
 import torch
 
 import datasets  # noqa: F401 (registers the data sets)
 import trainers  # noqa: F401 (registers the trainers)
-from dassl.config import CfgNode, get_cfg_default
-from dassl.engine import build_trainer
-from dassl.utils import collect_env_info, set_random_seed, setup_logger
+from dassl.config import CfgNode, UnknownConfigKeyError, get_cfg_default
+from dassl.engine import build_trainer, results
+from dassl.utils import (
+    UnknownNameError,
+    choose_device,
+    collect_env_info,
+    distributed,
+    log_to,
+    set_random_seed,
+)
+from dassl.utils.checkpoint import CheckpointError
 from trainers.config import extend_cfg
+from trainers.features import FeatureCache
+
+# what a user can put right; anything else is a mistake of ours and shows its traceback
+USER_ERRORS = (
+    CheckpointError,
+    FloatingPointError,
+    OSError,
+    UnknownConfigKeyError,
+    UnknownNameError,
+    ValueError,
+    results.RunMismatchError,
+)
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--root", help="folder that holds the data sets")
@@ -35,6 +58,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--model-dir", default="", help="run to evaluate: its folder or a packed .safetensors file")
     add("--load-epoch", type=int, help="epoch to evaluate; default: best, else the last")
     add("--no-train", action="store_true", help="build everything, train nothing")
+    add("--no-feature-cache", action="store_true", help="neither use nor keep image features")
+    add("--clear-feature-cache", action="store_true", help="delete the kept features, and exit")
+    add("--sweep", help="run a grid in this process: a YAML file, see docs/sweeps.md")
+    add("--sweep-job", type=int, help="run one job of the grid, counted from 0")
     add("opts", nargs=argparse.REMAINDER, help="configuration keys and values: KEY VALUE ...")
     return parser.parse_args(argv)
 
@@ -57,6 +84,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         "TRAINER.NAME": args.trainer,
         "MODEL.BACKBONE.NAME": args.backbone,
         "MODEL.HEAD.NAME": args.head,
+        "TEST.FEATURE_CACHE": "" if args.no_feature_cache else None,
     }
     for key, value in flags.items():
         if value is not None:  # taken literally: a folder may be called 7
@@ -68,24 +96,83 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def main(argv: list[str] | None = None) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Train or evaluate; what else this process does makes no difference to it."""
+    cfg = setup_cfg(args)
+    with distributed.process_group(cfg.USE_CUDA), log_to(cfg.OUTPUT_DIR):
+        set_random_seed(cfg.SEED)
+        use_cuda = choose_device(cfg).type == "cuda"
+        torch.backends.cudnn.benchmark = use_cuda
+        if use_cuda:
+            torch.cuda.reset_peak_memory_stats()
+        print(f"** Config **\n{cfg}\n** System info **\n{collect_env_info()}")
+        trainer = build_trainer(cfg)
+        if args.eval_only:
+            if trainer.get_model_names() and not (args.model_dir or cfg.MODEL.INIT_WEIGHTS):
+                raise ValueError(
+                    f"--eval-only of {cfg.TRAINER.NAME} needs trained weights: give --model-dir, "
+                    "the folder of a run or a packed .safetensors file"
+                )
+            trainer.load_model(args.model_dir, epoch=args.load_epoch)
+            trainer.test()
+        elif not args.no_train:
+            trainer.train()
+
+
+def run_unless_finished(argv: Sequence[str]) -> None:
+    """Run some arguments, unless their OUTPUT_DIR holds the results of this very run.
+
+    Raises:
+        RunMismatchError: it holds those of another one.
+    """
     args = parse_args(argv)
     cfg = setup_cfg(args)
-    set_random_seed(cfg.SEED)
-    setup_logger(cfg.OUTPUT_DIR)
-    torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
-    print(f"** Config **\n{cfg}\n** System info **\n{collect_env_info()}")
-    trainer = build_trainer(cfg)
-    if args.eval_only:
-        if trainer.get_model_names() and not (args.model_dir or cfg.MODEL.INIT_WEIGHTS):
-            raise ValueError(
-                f"--eval-only of {cfg.TRAINER.NAME} needs trained weights: give --model-dir, the "
-                "folder of a run or a packed .safetensors file"
-            )
-        trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        trainer.test()
-    elif not args.no_train:
-        trainer.train()
+    record = osp.join(cfg.OUTPUT_DIR, "results.json")
+    results.check_same_run(record, cfg)
+    if not osp.exists(record):
+        run(args)
+
+
+def run_sweep(args: argparse.Namespace) -> None:
+    """Run a grid in this process, and exit with 1 unless all its runs are finished then.
+
+    Raises:
+        ValueError: the grid cannot be expanded, or flags are given that belong into it.
+    """
+    from sweeps.work import sweep
+
+    allowed = {"sweep", "sweep_job", "root", "output_dir"}
+    given = {key for key, value in vars(args).items() if value != vars(parse_args([]))[key]}
+    if given - allowed:
+        raise ValueError(
+            f"--sweep takes --root and --output-dir; what else is given "
+            f"({', '.join(sorted(given - allowed))}) belongs into its file"
+        )
+    if not args.root:
+        raise ValueError("--sweep needs --root, the folder that holds the data sets")
+    if torch.distributed.is_torchelastic_launched():
+        raise ValueError("--sweep does one run at a time: start it without torchrun")
+    if not sweep(
+        args.sweep, args.root, args.output_dir or "output", run_unless_finished, args.sweep_job
+    ):
+        sys.exit(1)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    try:
+        if args.clear_feature_cache:
+            cache = FeatureCache(setup_cfg(args).TEST.FEATURE_CACHE)
+            print(f"{cache.clear()} files deleted from {cache.folder}")
+        elif args.sweep:
+            run_sweep(args)
+        else:
+            run(args)
+    except USER_ERRORS as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

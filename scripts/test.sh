@@ -1,6 +1,29 @@
 #!/usr/bin/env bash
 # Install what the tests need, then run the linters and the whole test suite.
 # Arguments go to pytest: bash scripts/test.sh -k kmeans
+#
+# The tests of the library alone, under another torch (unset: the newest) or Python (unset: python3):
+#     TORCH=1.13.1 PYTHON=python3.11 bash scripts/test.sh --library-only
+
+if [[ ${1:-} == --library-only ]]; then
+    shift
+    set -euo pipefail
+    cd "$(dirname "$0")/.."
+    venv=build/library-torch-${TORCH:-newest}
+    pins=("torch${TORCH:+==$TORCH}")
+    if printf '%s\n' "${TORCH:-newest}" 2.2.99 | sort --version-sort --check=silent; then
+        pins+=("numpy<2") # what torch was built for until 2.2
+    fi
+    if ! cmp --silent pyproject.toml "$venv/installed"; then
+        echo "Installing into $venv; the first time takes some minutes."
+        "${PYTHON:-python3}" -m venv "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+            --editable ".[test-library]" "${pins[@]}"
+        cp pyproject.toml "$venv/installed"
+    fi
+    exec "$venv/bin/python" -m pytest tests/qprompt tests/hosts "$@"
+fi
+
 # shellcheck source=scripts/env.sh
 source "$(dirname "$0")/env.sh" test
 

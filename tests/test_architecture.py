@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-OURS = {"clip", "dassl", "datasets", "qprompt", "reporting", "trainers", "train"}
+OURS = {"clip", "dassl", "datasets", "qprompt", "reporting", "sweeps", "trainers", "train"}
 ALLOWED = {
     "qprompt": set(),
     "dassl": set(),
@@ -14,6 +14,7 @@ ALLOWED = {
     "datasets": {"dassl"},
     "trainers": {"clip", "dassl", "qprompt"},
     "reporting": set(),
+    "sweeps": {"dassl"},
 }
 
 

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import qprompt
+import train
 from clip.tiny.train import new_model
 
 LEARNER = "prompt_learner"
@@ -378,3 +379,15 @@ def test_tiny_model_can_be_made_anew():
     shipped = tiny.state_dict()
     fresh = new_model().state_dict()
     assert {k: v.shape for k, v in shipped.items()} == {k: v.shape for k, v in fresh.items()}
+
+
+def test_the_feature_cache_is_used_switched_off_and_cleared_by_flags(tmp_path, command):
+    folder = tmp_path / "features"
+    opts = ["TEST.FEATURE_CACHE", folder]
+    assert command("ZeroshotCLIP", tmp_path / "a", opts=opts).returncode == 0
+    assert len(list(folder.iterdir())) == 2  # images and texts
+    done = command("ZeroshotCLIP", "", "--clear-feature-cache", opts=opts)
+    assert done.stdout == f"2 files deleted from {folder}\n"
+    assert not list(folder.iterdir())
+    args = train.parse_args(["--no-feature-cache"])
+    assert train.setup_cfg(args).TEST.FEATURE_CACHE == ""

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Cross-dataset transfer: train on all classes of ImageNet, test on the ten other data sets.
+#   bash scripts/cross_dataset.sh TRAINER SEED [BITS] [--dry-run]
+#   SOURCE=characters CFG=tiny bash scripts/cross_dataset.sh QCoOp 1 2
+# From the environment: DATA, OUTPUT, CFG (file in configs/trainers/TRAINER), SHOTS, SOURCE; see
+# docs/sweeps.md.
+# shellcheck source=scripts/env.sh
+source "$(dirname "$0")/env.sh" train
+exec python -m sweeps cross_dataset "$@"

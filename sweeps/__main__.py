@@ -1,0 +1,156 @@
+"""Run one protocol, a grid of runs, or a sweep file: the program behind the scripts.
+
+Defaults come from the environment: DATA (folder of the data sets), OUTPUT (of the results), CFG
+(name of the trainers' configuration file), SHOTS, and SOURCE (what the transfer protocols train
+on).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from sweeps import records, slots, slurm
+from sweeps.grid import PROTOCOLS, TRANSFER, Grid, SweepError, read_grids
+from sweeps.jobs import expand
+
+TRAIN = Path(__file__).parents[1] / "train.py"
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sweeps", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for protocol in PROTOCOLS:
+        command = commands.add_parser(protocol, help="one trainer, with CoOp's arguments")
+        _add_grid(command, positional=_positional(protocol))
+    command = commands.add_parser("grid", help="all combinations of lists")
+    command.add_argument("--protocol", choices=PROTOCOLS, required=True)
+    _add_grid(command)
+    command = commands.add_parser("file", help="what a sweep file says (docs/sweeps.md)")
+    command.add_argument("file")
+    for command in commands.choices.values():
+        _add_launcher(command)
+    return parser.parse_args(argv)
+
+
+def _positional(protocol: str) -> tuple[str, ...]:
+    """The arguments of a protocol's script, in the order of CoOp's and MaPLe's scripts."""
+    named = {"base2new": ("datasets",), "few_shot": ("datasets", "shots")}.get(protocol, ())
+    return ("trainers", *named, "seeds", "bits")
+
+
+def _add_grid(command: argparse.ArgumentParser, positional: Sequence[str] = ()) -> None:
+    env = os.environ.get
+    singular = {"trainers": "TRAINER", "datasets": "DATASET", "seeds": "SEED"}
+    lists: dict[str, dict[str, Any]] = {
+        "trainers": {},
+        "datasets": {},
+        "shots": {"type": int, "default": [_number(n) for n in env("SHOTS", "").split()]},
+        "seeds": {"type": int},
+        "bits": {"type": int},
+    }
+    for name in positional:
+        kind = lists.pop(name).get("type", str)
+        command.add_argument(
+            name,
+            nargs="*" if name == "bits" else 1,
+            type=kind,
+            metavar=singular.get(name, name.upper()),
+        )
+    for name, options in lists.items():
+        metavar = singular.get(name, name.upper())
+        command.add_argument(f"--{name}", nargs="*", metavar=metavar, **options)
+    command.add_argument("--config", default=env("CFG"), help="file in configs/trainers/TRAINER")
+    command.add_argument("--source", default=env("SOURCE"), help=f"for {' and '.join(TRANSFER)}")
+    command.add_argument("--opts", nargs="+", help="configuration keys and values: KEY VALUE ...")
+
+
+def _number(text: str) -> int | str:
+    return int(text) if text.isdigit() else text  # the grid names what is no number
+
+
+def _add_launcher(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--root", default=os.environ.get("DATA", "data"), help="folder of the data sets")
+    add("--output", default=os.environ.get("OUTPUT", "output"), help="folder of the results")
+    add("--dry-run", action="store_true", help="print the commands and run nothing")
+    add("--jobs", type=int, metavar="N", help="how many go side by side (Slurm: at most)")
+    add("--launcher", choices=("process", "slurm"), default="process")
+    add("--partition", help="Slurm: partition")
+    add("--minutes", type=int, default=240, help="Slurm: time limit of a job")
+    add("--gpus", type=int, default=1, help="Slurm: GPUs of a job")
+    add("--cpus", type=int, default=8, help="Slurm: cores of a job")
+
+
+def _sweep(args: argparse.Namespace) -> str:
+    """Return the sweep as train.py takes it."""
+    if args.command == "file":
+        return args.file
+    given = {"protocol": args.command, **vars(args)}
+    node = {f.name: given[f.name] for f in fields(Grid) if given[f.name]}
+    if len(words := node.get("opts", [])) % 2:
+        raise SweepError(f"--opts takes KEY VALUE pairs, and {words[-1]} has no value")
+    node["opts"] = dict(zip(words[::2], words[1::2], strict=True))
+    return json.dumps(node)
+
+
+def launch(args: argparse.Namespace) -> bool:
+    """Do what the command line says; return whether nothing is left to do.
+
+    Raises:
+        SweepError: the sweep cannot be expanded or launched.
+    """
+    if args.jobs is not None and args.jobs < 1:
+        raise SweepError(f"--jobs must be 1 or more, got {args.jobs}")
+    sweep = _sweep(args)
+    jobs = expand(read_grids(sweep), args.root, args.output)
+    if args.dry_run:
+        for run in (run for job in jobs for run in job.runs):
+            print(f"python {os.path.relpath(TRAIN)} {shlex.join(run.argv)}")
+        return True
+    command = [sys.executable, str(TRAIN), "--root", args.root, "--output-dir", args.output]
+    command += ["--sweep", sweep]
+    if args.launcher == "slurm":
+        left = [i for i, job in enumerate(jobs) if not all(map(records.is_finished, job.runs))]
+        logs = Path(args.output, "slurm")
+        if left:
+            slurm.submit(
+                [*command, "--sweep-job"],
+                left,
+                logs,
+                timeout_min=args.minutes,
+                gpus_per_node=args.gpus or None,
+                cpus_per_task=args.cpus,
+                slurm_partition=args.partition,
+                slurm_array_parallelism=args.jobs,
+            )
+        print(f"{len(left)} of {len(jobs)} jobs submitted; their logs: {logs}")
+        return True
+    if args.jobs in (None, 1):
+        os.execv(sys.executable, command)
+    logs = Path(args.output, "slots")
+    slots.run_side_by_side(command, min(args.jobs, len(jobs)), logs)
+    text, complete = records.summarize(jobs)
+    print(text if complete else f"{text}\nwarnings and crashes: {logs}", file=sys.stderr)
+    return complete
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    try:
+        sys.exit(not launch(parse_args(argv)))
+    except (OSError, SweepError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""What a sweep file says: protocols, trainers, bit-widths, data sets, shots and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_generalization")
+TRANSFER = ("cross_dataset", "domain_generalization")  # trained on one data set, tested on others
+
+# what the grid itself sets for each run
+_RESERVED = (
+    "DATASET.ROOT",
+    "DATASET.NAME",
+    "DATASET.NUM_SHOTS",
+    "DATASET.SUBSAMPLE_CLASSES",
+    "OUTPUT_DIR",
+    "SEED",
+    "TRAINER.NAME",
+    "TRAINER.QPROMPT.BITS",
+)
+
+
+class SweepError(ValueError):
+    """A sweep that cannot be expanded into runs."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of its lists, run by one protocol.
+
+    Args:
+        protocol: base2new, few_shot, cross_dataset or domain_generalization.
+        trainers: registered names, e.g. CoOp, QCoOp.
+        datasets: names of files in ``configs/datasets``; for the transfer protocols those that are
+            tested on (empty: the papers').
+        bits: bit-widths of the quantized trainers (empty: what their configuration says).
+        shots: training images of each class.
+        seeds: seeds, 0 or more.
+        config: name of a file in ``configs/trainers/<trainer>`` (empty: the published setting).
+        source: data set that the transfer protocols train on.
+        opts: further configuration keys and values, for every run.
+
+    Raises:
+        SweepError: a value is of the wrong type, out of range, or missing.
+    """
+
+    protocol: str
+    trainers: tuple[str, ...]
+    datasets: tuple[str, ...] = ()
+    bits: tuple[int, ...] = ()
+    shots: tuple[int, ...] = (16,)
+    seeds: tuple[int, ...] = (1, 2, 3)
+    config: str = ""
+    source: str = "imagenet"
+    opts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_known("protocol", self.protocol, PROTOCOLS)
+        for name, kind, least in (
+            ("trainers", str, 1),
+            ("datasets", str, 0),
+            ("bits", int, 0),
+            ("shots", int, 1),
+            ("seeds", int, 1),
+        ):
+            object.__setattr__(self, name, _list_of(name, getattr(self, name), kind, least))
+        for name in ("config", "source"):
+            if not isinstance(getattr(self, name), str):
+                raise SweepError(f"{name} must be a name, got {getattr(self, name)!r}")
+        for name, least in (("bits", 1), ("shots", 1), ("seeds", 0)):
+            if wrong := [value for value in getattr(self, name) if value < least]:
+                raise SweepError(f"{name} must be {least} or more, got {wrong[0]}")
+        if not isinstance(self.opts, Mapping):
+            raise SweepError(f"opts must map configuration keys to values, got {self.opts!r}")
+        if taken := sorted(set(self.opts) & set(_RESERVED)):
+            raise SweepError(f"opts sets {taken[0]}, which the grid itself sets for each run")
+
+
+def read_grids(sweep: str) -> list[Grid]:
+    """Read one grid or a list of grids.
+
+    Args:
+        sweep: a YAML file; or the YAML itself, when it starts with ``{`` or ``[``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        SweepError: it is not YAML, or not of this form; the message names the place.
+    """
+    inline = sweep.startswith(("{", "["))
+    origin = "the sweep" if inline else f'the sweep file "{sweep}"'
+    text = sweep if inline else Path(sweep).read_text(encoding="utf-8")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SweepError(f"{origin} is not valid YAML: {error}") from error
+    nodes = content if isinstance(content, list) else [content]
+    try:
+        return [_grid(node) for node in nodes]
+    except SweepError as error:
+        raise SweepError(f"{origin}: {error}") from error
+
+
+def check_known(what: str, name: object, known: Iterable[str]) -> None:
+    """Raise SweepError, with the nearest known name, unless ``name`` is known."""
+    known = list(known)
+    if name not in known:
+        by_lower = {candidate.lower(): candidate for candidate in known}
+        close = get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.4)
+        hint = f'did you mean "{by_lower[close[0]]}"? ' if close else ""
+        raise SweepError(f'unknown {what} "{name}"; {hint}known: {", ".join(known) or "none"}')
+
+
+def _grid(node: object) -> Grid:
+    if not isinstance(node, Mapping):
+        raise SweepError(f"expected keys and values, or a list of such grids, got {node!r}")
+    for key in node:
+        check_known("key", key, [f.name for f in fields(Grid)])
+    for key in ("protocol", "trainers"):
+        if key not in node:
+            raise SweepError(f"the key {key} is missing")
+    return Grid(**node)
+
+
+def _list_of(name: str, values: object, kind: type, least: int) -> tuple[Any, ...]:
+    if not isinstance(values, list | tuple) or any(type(value) is not kind for value in values):
+        noun = "names" if kind is str else "whole numbers"
+        raise SweepError(f"{name} must be a list of {noun}, got {values!r}")
+    if len(values) < least:
+        raise SweepError(f"{name} is empty: name at least one")
+    return tuple(dict.fromkeys(values))

@@ -1,0 +1,97 @@
+"""From grids to what is started: arguments of train.py, and which run needs which."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweeps.grid import Grid, SweepError, check_known
+from sweeps.protocols import Part, Setting, plan
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+class Run(NamedTuple):
+    """One start of train.py: the folder that it writes to, and its arguments."""
+
+    folder: Path
+    argv: tuple[str, ...]
+
+
+class Job(NamedTuple):
+    """A training run on a data set, and the evaluations of its weights."""
+
+    dataset: str
+    training: Run
+    evaluations: tuple[Run, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return (self.training, *self.evaluations)
+
+
+def expand(grids: Iterable[Grid], root: str, output: str) -> list[Job]:
+    """Return the jobs of some grids, each once.
+
+    Args:
+        grids: the grids.
+        root: folder that holds the data sets.
+        output: folder that the runs' folders go into.
+
+    Raises:
+        SweepError: a trainer, a data set or a configuration has no file, or two grids ask for
+            different runs in one folder.
+    """
+    jobs: dict[Path, Job] = {}
+    runs: dict[Path, Run] = {}
+    for grid in grids:
+        for setting, parts in plan(grid):
+            job = _job(setting, parts, grid.opts, root, output)
+            for run in job.runs:
+                if runs.setdefault(run.folder, run) != run:
+                    raise SweepError(
+                        f"two grids ask for different runs in {run.folder}: give them configs "
+                        "of different names, or make two sweeps with an output folder each"
+                    )
+            known = jobs.get(job.training.folder, job)
+            evaluations = dict.fromkeys(known.evaluations + job.evaluations)
+            jobs[job.training.folder] = known._replace(evaluations=tuple(evaluations))
+    return list(jobs.values())
+
+
+def _job(
+    setting: Setting, parts: list[Part], opts: Mapping[str, Any], root: str, output: str
+) -> Job:
+    trainers = CONFIGS / "trainers"
+    check_known("trainer", setting.trainer, _names(trainers, "*"))
+    known = _names(trainers / setting.trainer, "*.yaml")
+    check_known(f"configuration of {setting.trainer}", setting.config, known)
+    weights = Path(output, parts[0].folder)
+
+    def run(part: Part, *flags: str) -> Run:
+        check_known("data set", part.dataset, _names(CONFIGS / "datasets", "*.yaml"))
+        folder = Path(output, part.folder)
+        configs = os.path.relpath(CONFIGS)
+        pairs = {
+            "DATASET.NUM_SHOTS": setting.shots,
+            "DATASET.SUBSAMPLE_CLASSES": part.classes,
+            **({"TRAINER.QPROMPT.BITS": setting.bits} if setting.bits else {}),
+            **opts,
+        }
+        argv = [
+            *("--root", root, "--seed", str(setting.seed), "--trainer", setting.trainer),
+            *("--dataset-config-file", f"{configs}/datasets/{part.dataset}.yaml"),
+            *("--config-file", f"{configs}/trainers/{setting.trainer}/{setting.config}.yaml"),
+            *("--output-dir", str(folder), *flags),
+            *(str(word) for pair in pairs.items() for word in pair),
+        ]
+        return Run(folder, tuple(argv))
+
+    evaluations = [run(part, "--eval-only", "--model-dir", str(weights)) for part in parts[1:]]
+    return Job(parts[0].dataset, run(parts[0]), tuple(evaluations))
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
+    return sorted(path.stem for path in folder.glob(pattern))

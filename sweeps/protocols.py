@@ -1,0 +1,114 @@
+"""What the protocols consist of: which runs, on which classes, in which folders.
+
+The folders are those that users of CoOp and MaPLe know.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from sweeps.grid import TRANSFER, Grid, SweepError
+
+
+class Setting(NamedTuple):
+    """One point of a grid; bits are None where the configuration file says them."""
+
+    trainer: str
+    config: str
+    bits: int | None
+    shots: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the configuration, with the bit-width where the grid sets it."""
+        return f"{self.config}_{self.bits}bit" if self.bits else self.config
+
+
+class Part(NamedTuple):
+    """One run of a protocol: its folder, data set, and classes (all, base or new)."""
+
+    folder: str
+    dataset: str
+    classes: str
+
+
+def base2new(setting: Setting, dataset: str) -> list[Part]:
+    """Train and test on the first half of the classes, then test on the second."""
+    common = f"{dataset}/shots_{setting.shots}/{setting.trainer}/{setting.name}/seed{setting.seed}"
+    return [
+        Part(f"base2new/train_base/{common}", dataset, "base"),
+        Part(f"base2new/test_new/{common}", dataset, "new"),
+    ]
+
+
+def few_shot(setting: Setting, dataset: str) -> list[Part]:
+    """Train and test on all classes."""
+    return [Part(f"few_shot/{dataset}/{_variant(setting)}", dataset, "all")]
+
+
+def transfer(protocol: str, setting: Setting, source: str, targets: Iterable[str]) -> list[Part]:
+    """Train on a source as :func:`few_shot` does, then test on each target."""
+    folder = f"{protocol}/{source}"
+    return few_shot(setting, source) + [
+        Part(f"{folder}/{target}/{_variant(setting)}", target, "all") for target in targets
+    ]
+
+
+def plan(grid: Grid) -> Iterator[tuple[Setting, list[Part]]]:
+    """Yield each point of a grid with its runs: first the training, then what tests its weights.
+
+    Raises:
+        SweepError: there is no default for something that the grid leaves open.
+    """
+    datasets = grid.datasets or _default_datasets(grid)
+    trained_on = [grid.source] if grid.protocol in TRANSFER else datasets
+    for dataset, shots, seed, trainer in product(trained_on, grid.shots, grid.seeds, grid.trainers):
+        config = grid.config or _default_config(trainer, dataset, grid.protocol)
+        # quantized trainers are called "Q" and the name of the plain one
+        for bits in grid.bits if grid.bits and trainer.startswith("Q") else [None]:
+            setting = Setting(trainer, config, bits, shots, seed)
+            if grid.protocol in TRANSFER:
+                yield setting, transfer(grid.protocol, setting, dataset, datasets)
+            elif grid.protocol == "base2new":
+                yield setting, base2new(setting, dataset)
+            else:
+                yield setting, few_shot(setting, dataset)
+
+
+def _variant(setting: Setting) -> str:
+    return f"{setting.trainer}/{setting.name}_{setting.shots}shots/seed{setting.seed}"
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return yaml.safe_load(Path(__file__).with_name("defaults.yaml").read_text(encoding="utf-8"))
+
+
+def _default_config(trainer: str, dataset: str, protocol: str) -> str:
+    choices = _defaults()["configs"].get(trainer, {})
+    for key in (dataset, protocol, "default"):
+        if key in choices:
+            return choices[key]
+    raise SweepError(
+        f"there is no published setting of {trainer}: name a file of configs/trainers/{trainer} "
+        "as config"
+    )
+
+
+def _default_datasets(grid: Grid) -> list[str]:
+    choices = _defaults()["datasets"][grid.protocol]
+    if grid.protocol not in TRANSFER:
+        return choices
+    if grid.source not in choices:
+        raise SweepError(
+            f"{grid.protocol} has targets of its own from {', '.join(choices)} only: name those "
+            f"from {grid.source} as datasets"
+        )
+    return choices[grid.source]

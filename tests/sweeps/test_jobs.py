@@ -1,0 +1,260 @@
+"""Protocols: which runs they consist of, where these write, and that train.py takes them."""
+
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import train
+from sweeps.__main__ import launch, parse_args
+from sweeps.grid import Grid, SweepError, read_grids
+from sweeps.jobs import expand
+
+REPOSITORY = Path(__file__).parents[2]
+BENCHMARK = 11  # data sets
+
+
+def expanded(protocol, trainers=("QCoOp",), **options):
+    options = {"config": "tiny", "seeds": (1,)} | options
+    return expand([Grid(protocol, trainers, **options)], "DATA", "out")
+
+
+def options(run):
+    """What matters of a run: data set, classes, bits, weights."""
+    args = train.parse_args(run.argv)
+    cfg = train.setup_cfg(args)
+    assert str(run.folder) == cfg.OUTPUT_DIR and cfg.DATASET.ROOT == "DATA"
+    return cfg.DATASET.NAME, cfg.DATASET.SUBSAMPLE_CLASSES, args.eval_only, args.model_dir
+
+
+def test_base2new_trains_on_base_and_tests_on_new_classes():
+    (job,) = expanded("base2new", datasets=("digits",), bits=(2,), shots=(4,))
+    base, new = job.runs
+    common = "digits/shots_4/QCoOp/tiny_2bit/seed1"
+    assert str(base.folder) == f"out/base2new/train_base/{common}"
+    assert str(new.folder) == f"out/base2new/test_new/{common}"
+    assert options(base) == ("Digits", "base", False, "")
+    assert options(new) == ("Digits", "new", True, str(base.folder))
+    cfg = train.setup_cfg(train.parse_args(new.argv))
+    assert cfg.TRAINER.NAME == "QCoOp" and cfg.TRAINER.QPROMPT.BITS == 2
+    assert cfg.SEED == 1 and cfg.DATASET.NUM_SHOTS == 4 and cfg.MODEL.BACKBONE.NAME == "tiny"
+
+
+def test_few_shot_trains_on_all_classes():
+    jobs = expanded("few_shot", datasets=("digits", "eurosat"), shots=(1, 2), seeds=(0, 3))
+    assert [str(job.training.folder) for job in jobs] == [
+        f"out/few_shot/{dataset}/QCoOp/tiny_{shots}shots/seed{seed}"
+        for dataset in ("digits", "eurosat")
+        for shots in (1, 2)
+        for seed in (0, 3)
+    ]
+    assert not any(job.evaluations for job in jobs)
+    assert options(jobs[0].training) == ("Digits", "all", False, "")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "source", "targets"),
+    [
+        ("cross_dataset", "characters", ["Digits"]),
+        (
+            "domain_generalization",
+            "imagenet",
+            ["ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR"],
+        ),
+    ],
+)
+def test_transfer_tests_on_each_target_what_was_trained_once(protocol, source, targets):
+    (job,) = expanded(protocol, source=source)
+    weights = f"out/few_shot/{source}/QCoOp/tiny_16shots/seed1"
+    assert str(job.training.folder) == weights
+    found = [options(run) for run in job.evaluations]
+    assert [name for name, *_ in found] == targets
+    assert all(rest == ["all", True, weights] for _, *rest in found)
+    assert str(job.evaluations[0].folder).startswith(f"out/{protocol}/{source}/")
+
+
+def test_cross_dataset_has_the_papers_ten_targets():
+    (job,) = expanded("cross_dataset")
+    names = {options(run)[0] for run in job.evaluations}
+    assert len(names) == len(job.evaluations) == BENCHMARK - 1 and "ImageNet" not in names
+
+
+def test_bits_multiply_the_quantized_trainers_alone():
+    jobs = expanded(
+        "base2new", ("ZeroshotCLIP", "CoOp", "QCoOp", "QMaPLe"), datasets=("digits",), bits=(1, 4)
+    )
+    names = Counter(job.training.folder.parts[-3:-1] for job in jobs)
+    assert names == Counter(
+        [
+            ("ZeroshotCLIP", "tiny"),
+            ("CoOp", "tiny"),
+            *((trainer, f"tiny_{bits}bit") for trainer in ("QCoOp", "QMaPLe") for bits in (1, 4)),
+        ]
+    )
+
+
+@pytest.mark.parametrize("protocol", ["base2new", "few_shot", "cross_dataset"])
+def test_defaults_are_the_papers_settings_and_data_sets(protocol):
+    trainers = ("ZeroshotCLIP", "CoOp", "QCoOp", "CoCoOp", "QCoCoOp", "MaPLe", "QMaPLe")
+    jobs = expanded(protocol, trainers, config="")
+    for job in jobs:
+        for run in job.runs:
+            cfg = train.setup_cfg(train.parse_args(run.argv))
+            assert cfg.MODEL.BACKBONE.NAME == "ViT-B/16" and cfg.DATASET.NAME
+    epochs = {
+        (job.dataset, cfg.TRAINER.NAME): cfg.OPTIM.MAX_EPOCH
+        for job in jobs
+        for cfg in [train.setup_cfg(train.parse_args(job.training.argv))]
+    }
+    assert epochs["imagenet", "CoOp"] == epochs["imagenet", "QCoOp"] == 50
+    assert epochs["imagenet", "MaPLe"] == (2 if protocol == "cross_dataset" else 5)
+    assert epochs["imagenet", "CoCoOp"] == 10
+    if protocol != "cross_dataset":
+        assert len({dataset for dataset, _ in epochs}) == BENCHMARK
+        assert epochs["eurosat", "CoOp"] == 200
+
+
+def test_opts_reach_every_run():
+    (job,) = expanded(
+        "base2new", datasets=("digits",), opts={"OPTIM.LR": 0.5, "INPUT.SIZE": [8, 8]}
+    )
+    for run in job.runs:
+        cfg = train.setup_cfg(train.parse_args(run.argv))
+        assert cfg.OPTIM.LR == 0.5 and tuple(cfg.INPUT.SIZE) == (8, 8)
+
+
+def test_grids_share_a_training_run_that_both_ask_for():
+    common = {"trainers": ("QCoOp",), "config": "tiny", "seeds": (1,)}
+    grids = [
+        Grid("few_shot", datasets=("digits",), **common),
+        Grid("domain_generalization", source="digits", **common),
+        Grid("cross_dataset", source="digits", datasets=("eurosat", "digits_blur"), **common),
+    ]
+    (job,) = expand(grids, "DATA", "out")
+    assert len(job.evaluations) == 4 + 2
+    assert len({run.folder for run in job.runs}) == len(job.runs)
+
+
+def test_grids_that_disagree_about_a_folder_are_refused():
+    grids = [
+        Grid("few_shot", ("CoOp",), ("digits",), config="tiny", opts={"OPTIM.MAX_EPOCH": epochs})
+        for epochs in (1, 2)
+    ]
+    with pytest.raises(SweepError, match="different runs in out/few_shot/digits/CoOp"):
+        expand(grids, "DATA", "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trainers": ("QCoop",)}, 'unknown trainer "QCoop"; did you mean "QCoOp"'),
+        ({"datasets": ("digit",)}, 'unknown data set "digit"; did you mean "digits"'),
+        ({"config": "tin"}, 'configuration of QCoOp "tin"; did you mean "tiny"'),
+    ],
+)
+def test_names_without_a_file_are_refused(change, message):
+    with pytest.raises(SweepError, match=message):
+        expanded("base2new", **{"datasets": ("digits",), **change})
+
+
+def test_transfer_from_another_source_needs_its_targets():
+    with pytest.raises(SweepError, match="from imagenet, characters only"):
+        expanded("cross_dataset", source="eurosat")
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs/sweeps").iterdir()), ids=str)
+def test_shipped_sweeps_open_with_their_command_and_expand(path):
+    name = path.relative_to(REPOSITORY)
+    command = path.read_text().splitlines()[0].removeprefix("# python train.py ")
+    args = train.parse_args(shlex.split(command))
+    assert args.sweep == str(name) and args.root and args.output_dir
+    assert expand(read_grids(str(path)), "DATA", "out")
+
+
+def test_demo_has_nine_settings_with_three_seeds():
+    jobs = expand(read_grids(str(REPOSITORY / "configs/sweeps/demo.yaml")), "DATA", "out")
+    settings = Counter(job.training.folder.parent for job in jobs)
+    assert len(settings) == 9 and set(settings.values()) == {3}
+    assert {options(run)[1] for job in jobs for run in job.runs} == {"base", "new"}
+
+
+# ---- the scripts
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """Run a script of scripts/, with an env.sh that installs nothing."""
+    folder = tmp_path_factory.mktemp("scripts")
+    for path in (REPOSITORY / "scripts").glob("*.sh"):
+        (folder / path.name).write_text(path.read_text())
+    (folder / "env.sh").write_text(
+        f"set -euo pipefail\ncd {shlex.quote(str(REPOSITORY))}\n"
+        f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n'
+    )
+
+    def run(name, *arguments, **variables):
+        return subprocess.run(
+            ["bash", str(folder / f"{name}.sh"), *arguments],
+            capture_output=True,
+            text=True,
+            env={"PATH": "/usr/bin:/bin", "DATA": "some where", "OUTPUT": "out", **variables},
+        )
+
+    return run
+
+
+SCRIPTS = [
+    (("base2new", "QCoOp", "digits", "2", "4"), ["base", "new"]),
+    (("few_shot", "QCoOp", "digits", "8", "2", "4"), ["all"]),
+    (("cross_dataset", "QCoOp", "2", "4"), ["all"] * 2),
+    (("domain_generalization", "QCoOp", "2", "4"), ["all"] * 5),
+]
+
+
+@pytest.mark.parametrize(("command", "classes"), SCRIPTS, ids=[c[0] for c, _ in SCRIPTS])
+def test_script_prints_commands_that_train_takes(script, command, classes):
+    source = "characters" if command[0] == "cross_dataset" else "digits"
+    done = script(*command, "--dry-run", CFG="tiny", SHOTS="8", SOURCE=source)
+    assert done.returncode == 0, done.stderr
+    lines = [shlex.split(line) for line in done.stdout.splitlines()]
+    assert all(line[:2] == ["python", "train.py"] for line in lines)
+    found = [train.setup_cfg(train.parse_args(line[2:])) for line in lines]
+    assert [cfg.DATASET.SUBSAMPLE_CLASSES for cfg in found] == classes
+    for cfg in found:
+        assert cfg.DATASET.ROOT == "some where" and cfg.OUTPUT_DIR.startswith("out/")
+        assert cfg.SEED == 2 and cfg.TRAINER.QPROMPT.BITS == 4 and cfg.DATASET.NUM_SHOTS == 8
+
+
+def test_sweep_script_takes_lists_as_variables_and_as_flags(script):
+    done = script(
+        *("sweep", "--dry-run", "--bits", "1", "--opts", "OPTIM.LR", "0.5"),
+        **{"CFG": "tiny", "TRAINERS": "CoOp QCoOp", "DATASETS": "digits eurosat", "SEEDS": "1 2"},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [shlex.split(line)[2:] for line in done.stdout.splitlines()]
+    assert len(lines) == 2 * 2 * 2 * 2
+    assert all(train.setup_cfg(train.parse_args(line)).OPTIM.LR == 0.5 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("base2new", "QCoOp", "digit", "1"), 'error: unknown data set "digit"'),
+        (("few_shot", "QCoOp", "digits", "1", "1", "--opts", "OPTIM.LR"), "OPTIM.LR has no value"),
+        (("sweep", "--protocol", "fewshot"), "invalid choice: 'fewshot'"),
+        (("base2new", "QCoOp", "digits", "1", "--jobs", "0"), "--jobs must be 1 or more, got 0"),
+    ],
+)
+def test_script_says_what_is_wrong_in_a_line(script, command, message):
+    done = script(*command, CFG="tiny")
+    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_sweep_file_can_be_shown_as_commands(tmp_path, capsys):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("{protocol: few_shot, trainers: [CoOp], datasets: [dtd]}")
+    assert launch(parse_args(["file", str(file), "--dry-run"]))
+    assert capsys.readouterr().out.count("few_shot/dtd/CoOp/vit_b16_ctxv1_16shots/seed") == 3

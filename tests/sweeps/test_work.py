@@ -1,0 +1,147 @@
+"""Jobs in one process, with stand-ins for runs: order, failures, interruption, locks."""
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from dassl.utils import shared
+from sweeps import records
+from sweeps.jobs import Job, Run
+from sweeps.work import LOCK, work
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """Two jobs on two data sets, each a training run ("0a") and two evaluations ("0b", "0c")."""
+
+    def run(name):
+        return Run(tmp_path / name, (str(tmp_path / name),))
+
+    return [Job(f"data{i}", run(f"{i}a"), (run(f"{i}b"), run(f"{i}c"))) for i in range(2)]
+
+
+class Runs:
+    """Stands in for train.py: writes results, or raises what it was told to for a folder."""
+
+    def __init__(self, **errors):
+        self.started = []
+        self.errors = errors
+
+    def __call__(self, argv):
+        folder = Path(argv[0])
+        if (folder / records.RESULTS).exists():
+            return
+        self.started.append(folder.name)
+        if error := self.errors.get(f"run{folder.name}"):
+            raise error
+        print("what a run logs")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / records.RESULTS).write_text(json.dumps({"metrics": {"accuracy": 50.0}}))
+
+
+def test_everything_runs_once_and_in_order(jobs, capsys):
+    runs = Runs()
+    work(jobs, runs)
+    assert runs.started == ["0a", "0b", "0c", "1a", "1b", "1c"]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * 6  # a line when a run starts and one when it ends, and none of its own
+    assert lines[1] == f"[1/6] {jobs[0].training.folder}: accuracy 50.00"
+    assert records.summarize(jobs) == ("6 of 6 runs finished", True)
+    work(jobs, runs)
+    assert len(runs.started) == 6
+    assert capsys.readouterr().out == ""
+
+
+def test_a_failing_evaluation_is_recorded_and_the_rest_goes_on(jobs, capsys):
+    runs = Runs(run0b=ValueError("no\nimages"))
+    work(jobs, runs)
+    assert runs.started == ["0a", "0b", "0c", "1a", "1b", "1c"]
+    failed = jobs[0].evaluations[0].folder
+    assert f"[2/6] {failed}: failed: no images" in capsys.readouterr().out
+    record = (failed / records.ERROR).read_text()
+    assert record.startswith("no images\n\nTraceback") and "ValueError: no" in record
+    text, complete = records.summarize(jobs)
+    assert not complete
+    assert text.splitlines() == [
+        "5 of 6 runs finished",
+        f"{failed}: no images (traceback: error.txt there)",
+    ]
+    work(jobs, Runs())
+    assert not (failed / records.ERROR).exists() and records.summarize(jobs)[1]
+
+
+def test_nothing_is_evaluated_without_its_training(jobs):
+    runs = Runs(run0a=RuntimeError("diverged"))
+    work(jobs, runs)
+    assert runs.started == ["0a", "1a", "1b", "1c"]
+    text, _ = records.summarize(jobs)
+    assert "3 of 6 runs finished" in text and "diverged" in text
+    assert f"{jobs[0].evaluations[0].folder} and 1 more: not run" in text
+
+
+def test_a_run_that_leaves_no_results_has_failed(jobs):
+    work(jobs[:1], lambda argv: None)
+    assert "results.json" in records.summarize(jobs[:1])[0]
+
+
+def test_interruption_ends_the_sweep_and_records_no_failure(jobs, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        work(jobs, Runs(run0b=KeyboardInterrupt()))
+    assert not list(tmp_path.rglob(records.ERROR))
+    runs = Runs()
+    work(jobs, runs)
+    assert runs.started == ["0b", "0c", "1a", "1b", "1c"]
+
+
+def test_things_are_shared_while_the_data_set_stays_the_same(jobs):
+    made = []
+
+    def start(argv):
+        made.append(shared("key", object))
+        Runs()(argv)
+
+    work(jobs, start)
+    assert len({id(thing) for thing in made}) == 2
+    assert made[0] is made[2] and made[3] is made[5]
+
+
+def test_each_run_shows_its_warnings_and_leaves_filters_alone(jobs):
+    caught = []
+
+    def start(argv):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("default")
+            for _ in range(2):
+                warnings.warn("once for each place and process", stacklevel=1)
+        caught.append(len(found))
+        warnings.simplefilter("ignore")
+        Runs()(argv)
+
+    before = list(warnings.filters)
+    work(jobs[:1], start)
+    assert caught == [1, 1, 1]
+    assert list(warnings.filters) == before
+
+
+def test_what_another_process_works_on_is_left_to_it(jobs):
+    lock = jobs[0].training.folder / LOCK
+    lock.parent.mkdir(parents=True)
+    program = (
+        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX);"
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"locked\n"
+        runs = Runs()
+        work(jobs, runs)
+        assert runs.started == ["1a", "1b", "1c"]
+        assert "or another process is on it" in records.summarize(jobs)[0]
+        other.kill()  # a process that dies lets go
+    work(jobs, runs)
+    assert runs.started[3:] == ["0a", "0b", "0c"]
