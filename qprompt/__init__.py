@@ -9,12 +9,13 @@ Source: "Quantized Prompt for Efficient Generalization of Vision-Language Models
 arXiv:2407.10704.
 """
 
-from .attach import named_quantizers, quantize_, remove_, step_
+from .attach import named_quantizers, quantize_, refit_, remove_, step_
 from .errors import (
     AlreadyQuantizedError,
     EmptyWeightsError,
     HalfPrecisionOverflowError,
     InvalidOptionError,
+    NameTakenError,
     NonFiniteWeightsError,
     NoParameterError,
     NotQuantizedError,
@@ -34,6 +35,7 @@ __all__ = [
     "EmptyWeightsError",
     "HalfPrecisionOverflowError",
     "InvalidOptionError",
+    "NameTakenError",
     "NoParameterError",
     "NonFiniteWeightsError",
     "NotQuantizedError",
@@ -49,6 +51,7 @@ __all__ = [
     "payload_bytes",
     "quantize_",
     "read_metadata",
+    "refit_",
     "remove_",
     "step_",
     "unpack",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import re
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, TypeVar, Union
+from typing import Dict, Iterator, List, Optional, Tuple, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
 from .clustering import INTERVAL, KL_THRESHOLD, adapt_
@@ -18,38 +17,10 @@ from .errors import (
 )
 from .quantizer import Quantizer
 from .rounding import Rounding
+from .sites import Attached, Site, attached_to, quantized, sites
+from .state import add_hooks, remove_hooks
 
 M = TypeVar("M", bound=nn.Module)
-Attached = Union[Quantizer, Rounding]
-LOAD_HOOK = "_qprompt_load_hook"
-
-
-class Site(NamedTuple):
-    """One parameter of a module: `owner.attribute`, its (latent) tensor, what is attached to it."""
-
-    name: str
-    owner: nn.Module
-    attribute: str
-    weight: nn.Parameter
-    attached: Optional[Attached] = None
-
-    @property
-    def quantizer(self) -> Optional[Quantizer]:
-        return self.attached if isinstance(self.attached, Quantizer) else None
-
-
-def sites(module: nn.Module) -> List[Site]:
-    """All parameters under their plain names, quantized or not, in the order of registration."""
-    found = []
-    for path, owner in module.named_modules():
-        if isinstance(owner, (parametrize.ParametrizationList, Quantizer, Rounding)):
-            continue
-        prefix = path + "." if path else ""
-        for attribute, weight in owner.named_parameters(recurse=False):
-            found.append(Site(prefix + attribute, owner, attribute, weight))
-        for attribute, attached, weight in _attached(owner):
-            found.append(Site(prefix + attribute, owner, attribute, weight, attached))
-    return found
 
 
 def quantize_(
@@ -109,7 +80,21 @@ def step_(module: nn.Module) -> int:
     Returns:
         Number of codebooks that constrained adaptive clustering fitted again.
     """
-    return sum(adapt_(site.quantizer, site.weight) for site in sites(module) if site.quantizer)
+    return adapt_(quantized(module))
+
+
+def refit_(module: M) -> M:
+    """Fits all codebooks to the latent weights at once, whatever constrained clustering would say.
+
+    For weights that were set from outside, such as the moving average of a teacher. Loading a
+    state_dict needs no such call.
+
+    Raises:
+        NonFiniteWeightsError, HalfPrecisionOverflowError: naming the parameter.
+    """
+    for quantizer, weight in quantized(module):
+        quantizer.fit_(weight)
+    return module
 
 
 def named_quantizers(module: nn.Module) -> Iterator[Tuple[str, Quantizer]]:
@@ -133,8 +118,7 @@ def remove_(module: M, keep_latent: bool = False) -> M:
 
 def _attach(site: Site, attached: Attached) -> None:
     _own_class(site.owner)
-    if LOAD_HOOK not in vars(site.owner):
-        _register_load_hook(site.owner)
+    add_hooks(site.owner)
     parametrize.register_parametrization(site.owner, site.attribute, attached)
 
 
@@ -144,15 +128,8 @@ def _detach(site: Site, keep_latent: bool) -> None:
         parametrize.remove_parametrizations(
             site.owner, site.attribute, leave_parametrized=not keep_latent
         )
-        if not any(_attached(site.owner)):
-            vars(site.owner).pop(LOAD_HOOK).remove()
-
-
-def _attached(owner: nn.Module) -> Iterator[Tuple[str, Attached, nn.Parameter]]:
-    if parametrize.is_parametrized(owner):
-        for attribute, chain in owner.parametrizations.items():  # type: ignore[union-attr,operator]
-            if isinstance(chain[0], (Quantizer, Rounding)):
-                yield attribute, chain[0], chain.original
+        if not any(attached_to(site.owner)):
+            remove_hooks(site.owner)
 
 
 def _select(module: nn.Module, params: Optional[str]) -> List[Site]:
@@ -200,31 +177,3 @@ def _own_class(module: nn.Module) -> None:
     if parametrize.is_parametrized(module):
         shared = type(module)
         module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
-
-
-def _register_load_hook(owner: nn.Module) -> None:
-    # The public name, without the underscore, came with torch 2.5; this one exists in all.
-    register: Any = owner._register_load_state_dict_pre_hook
-    setattr(owner, LOAD_HOOK, register(_accept_plain, with_module=True))
-
-
-def _accept_plain(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
-    """Turns the entry of a plain checkpoint into latent weights and a codebook fitted to them."""
-    for attribute, attached, weight in _attached(owner):
-        original = f"{prefix}parametrizations.{attribute}.original"
-        if original not in state and prefix + attribute in state:
-            state[original] = state.pop(prefix + attribute)
-        base = f"{prefix}parametrizations.{attribute}.0."
-        if not isinstance(attached, Quantizer):
-            continue
-        saved = state.get(base + "normalized")
-        if saved is not None and bool(saved) != attached.normalize:
-            raise InvalidOptionError(
-                f"'{attached.name}' was trained with normalize={bool(saved)}, which is part of "
-                "what its codebook means; quantize with the same"
-            )
-        if base + "codebook" not in state and isinstance(state.get(original), Tensor):
-            fresh = copy.deepcopy(attached)
-            fresh.fits.zero_()
-            fresh.fit_(state[original].to(weight))
-            state.update(fresh.state_dict(prefix=base))

@@ -5,6 +5,8 @@ QPrompt (arXiv:2407.10704), section on constrained adaptive clustering.
 
 from __future__ import annotations
 
+from typing import Dict, List, Sequence, Tuple
+
 import torch
 from torch import Tensor
 
@@ -23,32 +25,50 @@ def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
     One is added to every count, so that a bin that was empty does not make it infinite.
 
     Args:
-        p, q: counts, shape (k,).
+        p, q: counts, shape (..., k).
+
+    Returns:
+        Shape (...).
     """
     p, q = p.double() + 1, q.double() + 1
-    p, q = p / p.sum(), q / q.sum()
-    return (p * (p / q).log()).sum()
+    p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+    return (p * (p / q).log()).sum(-1)
 
 
 @torch.no_grad()
-def adapt_(quantizer: Quantizer, weight: Tensor) -> bool:
-    """Counts one training step and fits the codebook again when CAC asks for it.
+def adapt_(pairs: Sequence[Tuple[Quantizer, Tensor]]) -> int:
+    """Counts one training step and fits those codebooks again for which CAC asks it.
 
     It does when both hold: at least `interval` steps have passed since the last fit, and
     KL(p || q) > `kl_threshold` for the histograms p of the current and q of the last fitted
     weights over the indices of the current codebook.
 
+    Args:
+        pairs: quantizers and their latent weights.
+
     Returns:
-        Whether the codebook was fitted.
+        Number of codebooks that were fitted.
 
     Raises:
-        NonFiniteWeightsError, HalfPrecisionOverflowError: the weights cannot be fitted.
+        NonFiniteWeightsError, HalfPrecisionOverflowError: weights cannot be fitted.
     """
-    quantizer.steps += 1
-    if int(quantizer.steps) < quantizer.interval:
-        return False
-    counts = quantizer.histogram(weight)
-    if float(kl_divergence(counts, quantizer.counts)) <= quantizer.kl_threshold:
-        return False
-    quantizer.fit_(weight)
-    return True
+    alike: Dict[Tuple[int, torch.device], List[Tuple[Quantizer, Tensor]]] = {}
+    for quantizer, weight in pairs:  # a GPU answers for all of one kind in one transfer
+        quantizer.steps += 1
+        kind = (quantizer.bits, quantizer.steps.device)
+        alike.setdefault(kind, []).append((quantizer, weight))
+    return sum(_adapt_alike(group) for group in alike.values())
+
+
+def _adapt_alike(pairs: Sequence[Tuple[Quantizer, Tensor]]) -> int:
+    steps = torch.stack([quantizer.steps for quantizer, _ in pairs]).tolist()
+    due = [pair for i, pair in enumerate(pairs) if steps[i] >= pair[0].interval]
+    if not due:
+        return 0
+    now = torch.stack([quantizer.histogram(weight) for quantizer, weight in due])
+    then = torch.stack([quantizer.counts for quantizer, _ in due])
+    kl = kl_divergence(now, then).tolist()
+    drifted = [pair for i, pair in enumerate(due) if kl[i] > pair[0].kl_threshold]
+    for quantizer, weight in drifted:
+        quantizer.fit_(weight)
+    return len(drifted)

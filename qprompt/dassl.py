@@ -1,28 +1,30 @@
-"""The mixin that turns a Dassl trainer into its quantized counterpart, and its configuration.
+"""Dassl trainers and their quantized counterparts.
 
     @TRAINER_REGISTRY.register()
     class QCoOp(Quantized, CoOp):
         ...
 
-It works on whatever class it is mixed into and imports no Dassl.
+or, for any other trainer of the host, `quantized(PromptSRC)`. Works on whatever Dassl the host has
+and imports none.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
-import re
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple, Type
 
 from torch import nn
 
 from .attach import named_quantizers, quantize_, remove_, step_
-from .clustering import INTERVAL, KL_THRESHOLD
-from .errors import InvalidOptionError, NoParameterError
+from .compat import after_load
+from .config import Options, add_config
+from .errors import AlreadyQuantizedError, NameTakenError, NoParameterError
 from .packing import FULL, INFERENCE, pack, payload_bytes
-from .quantizer import check_options
 
-MODES = ("qat", "ptq", "none")
+__all__ = ["Options", "Quantized", "add_config", "quantized"]
+
 PACKED, PACKED_BEST = "prompt.safetensors", "prompt-best.safetensors"
 BEST_CHECKPOINT = "model-best.pth.tar"
 
@@ -36,56 +38,12 @@ if TYPE_CHECKING:
 
         def check_cfg(self, cfg: Any) -> None: ...
         def build_model(self) -> None: ...
-        def forward_backward(self, batch: Any) -> Dict[str, Any]: ...
+        def forward_backward(self, *batches: Any) -> Any: ...
         def save_model(self, epoch: int, directory: str, *args: Any, **kwargs: Any) -> None: ...
         def load_model(self, directory: str, epoch: Any = None) -> None: ...
         def after_train(self) -> None: ...
 else:
     _Trainer = object
-
-
-@dataclass(frozen=True)
-class Options:
-    """The keys of TRAINER.QPROMPT, in lower case.
-
-    Raises:
-        InvalidOptionError: a value is outside its range.
-    """
-
-    bits: int = 1
-    normalize: bool = True
-    interval: int = INTERVAL
-    kl_threshold: float = KL_THRESHOLD
-    mode: str = "qat"  # while training, after it ("ptq"), or not at all ("none")
-    codebook: str = "kmeans"
-    params: str = ""  # a regular expression; empty: every trainable tensor of 2 or more dimensions
-
-    def __post_init__(self) -> None:
-        try:
-            check_options(self.bits, self.interval, self.kl_threshold, self.codebook)
-            if self.mode not in MODES:
-                raise InvalidOptionError(f"mode must be one of {MODES}, got {self.mode!r}")
-            if not isinstance(self.normalize, bool):
-                raise InvalidOptionError(f"normalize must be a bool, got {self.normalize!r}")
-            re.compile(self.params)
-        except (InvalidOptionError, TypeError, re.error) as error:
-            raise InvalidOptionError(f"TRAINER.QPROMPT: {error}") from error
-
-    @classmethod
-    def from_cfg(cls, cfg: Any) -> Options:
-        """Reads the node; a missing node or key means the default."""
-        node: Any = getattr(cfg.TRAINER, "QPROMPT", None)
-        keys = [(f.name, f.name.upper()) for f in fields(cls)]
-        return cls(**{name: getattr(node, key) for name, key in keys if hasattr(node, key)})
-
-
-def add_config(cfg: Any) -> None:
-    """Adds TRAINER.QPROMPT with its defaults to a Dassl configuration, unless it is there."""
-    if not hasattr(cfg.TRAINER, "QPROMPT"):
-        node = type(cfg)()
-        for key, value in asdict(Options()).items():
-            setattr(node, key.upper(), value)
-        cfg.TRAINER.QPROMPT = node
 
 
 class Quantized(_Trainer):
@@ -105,25 +63,24 @@ class Quantized(_Trainer):
     def build_model(self) -> None:
         self.qprompt = Options.from_cfg(self.cfg)
         super().build_model()
-        if self.qprompt.mode != "none":
-            for _, module in self._prompted():
-                register: Any = module.register_load_state_dict_post_hook
-                register(_report_missing)
+        for _, module in self._prompted():
+            after_load(module, _report_missing)
         if self.qprompt.mode == "qat":  # after the optimizer and INIT_WEIGHTS
             self._quantize()
 
-    def forward_backward(self, batch: Any) -> Dict[str, Any]:
-        summary = super().forward_backward(batch)
+    def forward_backward(self, *batches: Any) -> Any:
+        summary = super().forward_backward(*batches)
         if self.qprompt.mode != "qat":
             return summary
         refits = sum(step_(module) for _, module in self._prompted())
-        return {**summary, "refits": float(refits)}
+        return {**(summary or {}), "refits": float(refits)}
 
     def save_model(self, epoch: int, directory: str, *args: Any, **kwargs: Any) -> None:
         super().save_model(epoch, directory, *args, **kwargs)
         if self.qprompt.mode == "none":
             return
-        last = kwargs.get("model_name") != BEST_CHECKPOINT
+        model_name = kwargs.get("model_name", args[2] if len(args) > 2 else "")
+        last = model_name != BEST_CHECKPOINT
         best = kwargs.get("is_best", bool(args and args[0])) or not last
         names = [PACKED] * last + [PACKED_BEST] * best
         plain = not self._quantizers()
@@ -131,10 +88,11 @@ class Quantized(_Trainer):
             self._quantize()
         try:
             facts: Dict[str, Any] = {**self.packed_metadata(), "epoch": epoch + 1}
-            for model_name, module in self._prompted():
+            for folder, module in self._prompted():
                 if any(named_quantizers(module)):
+                    os.makedirs(os.path.join(directory, folder), exist_ok=True)
                     for name in names:
-                        path = os.path.join(directory, model_name, name)
+                        path = os.path.join(directory, folder, name)
                         pack(module, path, **facts)
                         if hasattr(module, "inference_state"):
                             root, suffix = os.path.splitext(path)
@@ -146,7 +104,7 @@ class Quantized(_Trainer):
 
     def load_model(self, directory: str, epoch: Any = None) -> None:
         super().load_model(directory, epoch)
-        if directory and self.qprompt.mode == "ptq" and not self._quantizers():
+        if self.qprompt.mode == "ptq" and not self._quantizers():
             self._quantize()
         for line in self._quantizers():
             print(f"QPrompt: {line}")
@@ -201,8 +159,9 @@ class Quantized(_Trainer):
                 quantize_(module, **options)
             except NoParameterError as error:
                 errors.append(error)
-        if errors and not self._quantizers():
-            raise errors[0]
+        if not self._quantizers():
+            nothing = NoParameterError(f"{type(self).__name__} registers no model to quantize")
+            raise errors[0] if errors else nothing
 
     def _quantizers(self) -> List[str]:
         """One line for each quantizer."""
@@ -211,6 +170,44 @@ class Quantized(_Trainer):
             for _, module in self._prompted()
             for _, quantizer in named_quantizers(module)
         ]
+
+
+def quantized(trainer_class: Type[Any]) -> Type[Any]:
+    """Returns the quantized counterpart of a Dassl trainer class, registered as "Q" + its name.
+
+    Its prompts are the trainable parameters of the models that it registers, wherever they are
+    below them. A second call returns the same class, and so does a call for a trainer whose
+    counterpart stands in a file of its own.
+
+    Args:
+        trainer_class: a subclass of the host's TrainerX.
+
+    Raises:
+        AlreadyQuantizedError: it is a quantized trainer itself.
+        NameTakenError: another class is registered under that name.
+    """
+    name = f"Q{trainer_class.__name__}"
+    if issubclass(trainer_class, Quantized):
+        raise AlreadyQuantizedError(f"{trainer_class.__name__} is a quantized trainer already")
+    bases = (Quantized, trainer_class)
+    registry: Any = importlib.import_module("dassl.engine").TRAINER_REGISTRY
+    if name in registry.registered_names():
+        known: Type[Any] = registry.get(name)
+        if not all(issubclass(known, base) for base in bases):
+            raise NameTakenError(
+                f"'{name}' is registered already, by {known.__module__}.{known.__qualname__}, "
+                f"which is no quantized {trainer_class.__name__}; rename one of the two"
+            )
+        return known
+    first_line = (trainer_class.__doc__ or "").strip().partition("\n")[0]
+    about = {
+        "__module__": trainer_class.__module__,
+        "__qualname__": name,
+        "__doc__": f"{trainer_class.__name__} with K-Means-quantized prompts. {first_line}".strip(),
+    }
+    counterpart: Type[Any] = type(name, bases, about)
+    registry.register()(counterpart)  # as a decorator: called directly, Dassl's returns nothing
+    return counterpart
 
 
 def _form(module: nn.Module) -> str:

@@ -35,6 +35,10 @@ class AlreadyQuantizedError(QPromptError, ValueError):
     """A selected parameter is quantized already."""
 
 
+class NameTakenError(QPromptError, ValueError):
+    """A trainer's name is registered for another class."""
+
+
 class NotQuantizedError(QPromptError, ValueError):
     """The module has no quantized parameter."""
 

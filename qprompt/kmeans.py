@@ -101,7 +101,8 @@ class _Points(NamedTuple):
         """Sum of squared errors around the mean of the non-empty intervals [start, end)."""
         number = self.number[end] - self.number[start]
         total = self.total[end] - self.total[start]
-        return (self.squares[end] - self.squares[start] - total**2 / number).clamp(min=0)
+        squares = self.squares[end] - self.squares[start]
+        return squares.sub_(total.square_().div_(number)).clamp_(min=0)
 
 
 def _best_split(points: _Points) -> Tensor:
@@ -114,15 +115,15 @@ def _best_edges(points: _Points, candidates: Tensor, k: int) -> Tensor:
     """Edges of the k intervals of least total cost that candidate splits can form."""
     edges = points.edges(candidates)
     start, end = edges[None, :], edges[:, None]
-    cost = points.cost(start, end).masked_fill(start >= end, float("inf"))
-    best, parents = cost[:, 0], []
+    cost = points.cost(start, end).masked_fill_(start >= end, float("inf"))
+    scratch, best, bests = torch.empty_like(cost), cost[:, 0], []
     for _ in range(k - 1):  # best[j]: least cost of the values before edge j with one more cluster
-        best, parent = (cost + best).min(dim=1)
-        parents.append(parent)
-    path = [len(edges) - 1]
-    for parent in reversed(torch.stack(parents).tolist()):
-        path.append(parent[path[-1]])
-    return edges[[0, *path[::-1]]]
+        bests.append(best)
+        best = torch.add(cost, best, out=scratch).amin(dim=1)
+    path = [torch.tensor([len(edges) - 1], device=edges.device)]
+    for best in reversed(bests):
+        path.append((cost.index_select(0, path[-1]) + best).argmin(dim=1))
+    return edges[torch.cat([torch.zeros_like(path[0]), *path[::-1]])]
 
 
 def _candidates(points: _Points) -> Tensor:

@@ -8,15 +8,16 @@ from typing import Any, Dict, List
 import torch
 from torch import Tensor, nn
 
-from .attach import Site, sites
 from .errors import (
     HalfPrecisionOverflowError,
     InvalidOptionError,
     NotQuantizedError,
     PackedMismatchError,
 )
+from .kmeans import require_clusterable
 from .packed_file import PackedFile, PackedTensor, Path
 from .quantizer import STORED
+from .sites import Site, sites
 
 FULL, INFERENCE = "full", "inference"
 
@@ -47,7 +48,8 @@ def pack(module: nn.Module, path: Path, form: str = FULL, **metadata: object) ->
     Raises:
         NotQuantizedError, InvalidOptionError: nothing to pack, an unknown form, or a reserved
             metadata name.
-        HalfPrecisionOverflowError: a value is not finite in half precision.
+        NonFiniteWeightsError, HalfPrecisionOverflowError: a value is not finite, or not in half
+            precision.
         OSError: the file cannot be written.
     """
     quantized, plain = {}, {}
@@ -55,6 +57,7 @@ def pack(module: nn.Module, path: Path, form: str = FULL, **metadata: object) ->
         if site.quantizer is None:
             plain[site.name] = _finite(site.weight.to(STORED), site.name)
         else:
+            require_clusterable(site.weight, f"parameter '{site.name}'")
             indices, codebook = site.quantizer.encode(site.weight)
             codebook = _finite(codebook, site.name)
             quantized[site.name] = PackedTensor(indices, codebook, site.weight.dtype)

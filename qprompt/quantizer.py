@@ -77,7 +77,9 @@ class Quantizer(nn.Module):
 
     # State that a checkpoint carries: centroids of the normalised weights, the histogram of the
     # weights of the last fit over them, steps since that fit, number of fits, and whether the
-    # codebook is of normalised weights at all.
+    # codebook is of normalised weights at all. All in double precision: denormalisation then undoes
+    # normalisation to the last bit that counts, so that weights that are centroids already stay
+    # what they are, and hosts that average state_dicts need no exception for integers.
     codebook: Tensor
     counts: Tensor
     steps: Tensor
@@ -97,20 +99,17 @@ class Quantizer(nn.Module):
         check_options(bits, interval, kl_threshold, codebook)
         self.bits, self.normalize, self.name = bits, normalize, name
         self.interval, self.kl_threshold, self.kind = interval, kl_threshold, codebook
-        # Double precision makes denormalisation undo normalisation to the last bit that counts,
-        # so that weights that are centroids already stay what they are.
         self.register_buffer("codebook", torch.zeros(2**bits, dtype=torch.float64))
-        self.register_buffer("counts", torch.zeros(2**bits, dtype=torch.long))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        self.register_buffer("fits", torch.zeros((), dtype=torch.long))
-        self.register_buffer("normalized", torch.tensor(int(normalize)))
+        self.register_buffer("counts", torch.zeros(2**bits, dtype=torch.float64))
+        for number, value in (("steps", 0), ("fits", 0), ("normalized", normalize)):
+            self.register_buffer(number, torch.tensor(value, dtype=torch.float64))
 
     def extra_repr(self) -> str:
         return f"{self.name}, bits={self.bits}, codebook={self.kind}, normalize={self.normalize}"
 
     def forward(self, weight: Tensor) -> Tensor:
         indices, centroids = self.encode(weight)
-        quantized = centroids.to(weight.dtype)[indices]
+        quantized = centroids.to(weight.dtype).index_select(0, indices.reshape(-1)).view_as(weight)
         return quantized + (weight - weight.detach())  # in this order the value is exact
 
     def right_inverse(self, weight: Tensor) -> Tensor:
@@ -119,16 +118,14 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
-        """Indices (shape of `weight`, int64) and half-precision centroids (shape (2^bits,))."""
-        mu, sigma = self._moments(weight)
-        centroids = self.codebook * sigma + mu
-        midpoints = ((centroids[1:] + centroids[:-1]) / 2).float()
-        indices = torch.bucketize(weight.detach().float().contiguous(), midpoints)
+        """Indices (shape of `weight`, int32) and half-precision centroids (shape (2^bits,))."""
+        indices, centroids = self._assign(weight)
         return indices, _stored(centroids, weight.dtype)
 
+    @torch.no_grad()
     def histogram(self, weight: Tensor) -> Tensor:
         """Number of weights at each index, int64, shape (2^bits,)."""
-        return torch.bincount(self.encode(weight)[0].reshape(-1), minlength=len(self.codebook))
+        return torch.bincount(self._assign(weight)[0].reshape(-1), minlength=len(self.codebook))
 
     @torch.no_grad()
     def fit_(self, weight: Tensor) -> None:
@@ -155,18 +152,52 @@ class Quantizer(nn.Module):
         self.steps.zero_()
         self.fits += 1
 
+    def _assign(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
+        """Indices, and centroids of the weights in double precision."""
+        mu, sigma = self._moments(weight)
+        centroids = self.codebook * sigma + mu
+        midpoints = ((centroids[1:] + centroids[:-1]) / 2).float()
+        return number_below(midpoints, weight.detach().float()), centroids
+
     def _moments(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
         """Mean and standard deviation in double precision, or 0 and 1."""
         if not self.normalize:
             return self.codebook.new_zeros(()), self.codebook.new_ones(())
-        sigma, mu = torch.std_mean(weight.detach().to(self.codebook), unbiased=False)
-        return mu, torch.where(sigma > 0, sigma, torch.ones_like(sigma))
+        weight = weight.detach().float()
+        mu = weight.mean(dtype=torch.float64)
+        sigma = (weight - mu.float()).square_().mean(dtype=torch.float64).sqrt()
+        return mu, sigma + (sigma == 0)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Quantizer:
-        codebook = self.codebook
+        exact = dict(self.named_buffers())
         super()._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
-        self.codebook = codebook.to(self.codebook.device)  # half() and float() move it, no more
+        for name, buffer in exact.items():  # half() and float() move them, no more
+            setattr(self, name, buffer.to(getattr(self, name).device))
         return self
+
+
+def number_below(bounds: Tensor, x: Tensor) -> Tensor:
+    """For each number in `x`, how many bounds are below it: its index in a codebook.
+
+    What torch.bucketize returns, which does it at once on a GPU. On a CPU it mispredicts its
+    branches; a search without any, one comparison for each bit, takes a third of the time.
+
+    Args:
+        bounds: 2^b - 1 ascending numbers.
+        x: numbers of the same dtype, any shape.
+
+    Returns:
+        int32, shape of `x`.
+    """
+    if x.is_cuda:
+        return torch.bucketize(x.contiguous(), bounds, out_int32=True)
+    flat, half = x.reshape(-1), (len(bounds) + 1) // 2
+    below = (flat > bounds[half - 1]).int()
+    while half > 1:
+        half //= 2
+        right = flat > bounds[half - 1 :: 2 * half].index_select(0, below)
+        below.mul_(2).add_(right)
+    return below.view_as(x)
 
 
 def _stored(centroids: Tensor, dtype: torch.dtype) -> Tensor:

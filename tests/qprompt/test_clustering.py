@@ -17,6 +17,10 @@ def other_shape():
     return weights().exp()
 
 
+def adapt(quantizer, weight):
+    return adapt_([(quantizer, weight)])
+
+
 def fitted(interval, kl_threshold):
     quantizer = Quantizer(2, True, interval, kl_threshold, "kmeans", "ctx")
     quantizer.fit_(weights())
@@ -27,28 +31,28 @@ def fitted(interval, kl_threshold):
 def test_no_fit_before_the_interval_and_a_fit_when_it_has_passed(interval):
     quantizer = fitted(interval, 0.01)
     for _ in range(2):
-        fits = [adapt_(quantizer, other) for other in [other_shape()] * (interval - 1)]
+        fits = [adapt(quantizer, other) for other in [other_shape()] * (interval - 1)]
         before = quantizer.codebook.clone()
         assert not any(fits)
-        assert adapt_(quantizer, weights() if quantizer.fits > 1 else other_shape())
+        assert adapt(quantizer, weights() if quantizer.fits > 1 else other_shape())
         assert not torch.equal(before, quantizer.codebook) and int(quantizer.steps) == 0
     assert int(quantizer.fits) == 3
 
 
 def test_no_fit_below_the_divergence():
     quantizer = fitted(1, 0.01)
-    assert not any(adapt_(quantizer, weights() * 5 + 3) for _ in range(5)), "moments do not count"
+    assert not any(adapt(quantizer, weights() * 5 + 3) for _ in range(5)), "moments do not count"
     assert int(quantizer.steps) == 5
     divergence = float(kl_divergence(quantizer.histogram(other_shape()), quantizer.counts))
     quantizer.kl_threshold = divergence * 1.001
-    assert not adapt_(quantizer, other_shape())
+    assert not adapt(quantizer, other_shape())
     quantizer.kl_threshold = divergence * 0.999
-    assert adapt_(quantizer, other_shape())
+    assert adapt(quantizer, other_shape())
 
 
 def test_fitted_codebook_is_that_of_the_current_weights():
     quantizer = fitted(1, 0.01)
-    adapt_(quantizer, other_shape())
+    adapt(quantizer, other_shape())
     fresh = Quantizer(2, True, 1, 0.01, "kmeans")
     fresh.fit_(other_shape())
     assert torch.equal(quantizer.codebook, fresh.codebook)
@@ -71,4 +75,25 @@ def test_divergence_of_empty_bins():
 def test_diverged_training_names_the_parameter():
     quantizer = fitted(1, 0.01)
     with pytest.raises(NonFiniteWeightsError, match="'ctx'"):
-        adapt_(quantizer, torch.full((64, 64), float("nan")))
+        adapt(quantizer, torch.full((64, 64), float("nan")))
+
+
+def test_each_codebook_is_judged_for_itself():
+    pairs, alone = [], []
+    for bits, weight in [
+        (1, weights()),
+        (2, other_shape()),
+        (2, weights() * 2),
+        (4, other_shape()),
+    ]:
+        for found in (pairs, alone):
+            quantizer = Quantizer(bits, True, 2, 0.01, "kmeans", "ctx")
+            quantizer.fit_(weights())
+            quantizer.steps += bits % 2
+            found.append((quantizer, weight))
+    for fitted in (0, 2, 0):
+        assert adapt_(pairs) == sum(adapt(*pair) for pair in alone) == fitted
+        for (one, _), (other, _) in zip(pairs, alone, strict=True):
+            for key, value in one.state_dict().items():
+                assert torch.equal(value, other.state_dict()[key]), key
+    assert adapt_([]) == 0

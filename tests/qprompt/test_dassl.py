@@ -70,14 +70,14 @@ class Host:
             best = os.path.join(directory, name, BEST)
             last = os.path.join(directory, name, "model.pth.tar-last")
             path = best if epoch is None and os.path.exists(best) else last
-            state = torch.load(path, weights_only=True)["state_dict"]
+            state = torch.load(path, weights_only=False)["state_dict"]
             state.pop("token_prefix", None)
             model.load_state_dict(state, strict=False)
 
     def resume(self, directory):
         for name, model in self._models.items():
             path = os.path.join(directory, name, "model.pth.tar-last")
-            checkpoint = torch.load(path, weights_only=True)
+            checkpoint = torch.load(path, weights_only=False)
             model.load_state_dict(checkpoint["state_dict"])
             self._optims[name].load_state_dict(checkpoint["optimizer"])
 
@@ -239,7 +239,7 @@ def test_post_training_quantization_trains_and_saves_the_plain_model(cfg, tmp_pa
     plain.train()
     assert trainer.log == plain.log
     saved, expected = (
-        torch.load(path_of(c, name="model.pth.tar-last"), weights_only=True)["state_dict"]
+        torch.load(path_of(c, name="model.pth.tar-last"), weights_only=False)["state_dict"]
         for c in (cfg, plain_cfg)
     )
     assert saved.keys() == expected.keys()

@@ -14,6 +14,7 @@ from torch import nn
 from qprompt import (
     HalfPrecisionOverflowError,
     InvalidOptionError,
+    NonFiniteWeightsError,
     NotQuantizedError,
     PackedFileError,
     PackedMismatchError,
@@ -177,6 +178,12 @@ def test_what_cannot_be_packed(learner, tmp_path):
         learner.parametrizations.ctx.original[0] = 1e9
     with pytest.raises(HalfPrecisionOverflowError, match="'ctx'"):
         pack(learner, tmp_path / "p")
+    for normalize in (True, False):
+        module = quantize_(single((2, 2)), normalize=normalize)
+        with torch.no_grad():
+            module.parametrizations.ctx.original[0] = float("nan")
+        with pytest.raises(NonFiniteWeightsError, match="'ctx'"):
+            pack(module, tmp_path / "p")
     assert not list(tmp_path.iterdir())
 
 
