@@ -24,7 +24,7 @@ from benchmarks.models import PATCH_SIZES, write_weights
 from benchmarks.table import to_json, to_markdown
 from dassl.utils import atomic_write, write_json
 
-SECTIONS = ("text", "step", "kmeans", "evaluation", "sweep")
+SECTIONS = ("kmeans", "step", "evaluation", "sweep", "text")
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,8 +47,6 @@ def measure(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
     names = args.names.read_text().split("\n") if args.names else IMAGENET_CLASSNAMES
     names = [name for name in names if name]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if "text" in args.only:
-        yield from text.measure(args.architecture, names, device)
     if "kmeans" in args.only:
         yield from kmeans.measure()
     if {"step", "evaluation", "sweep"} & set(args.only):
@@ -60,6 +58,8 @@ def measure(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
         if "sweep" in args.only:
             root = args.root or folder / "data"
             yield from sweep.measure(weights, args.dataset, root, folder / "sweep")
+    if "text" in args.only:
+        yield from text.measure(args.architecture, names, device)
 
 
 def machine(args: argparse.Namespace) -> Mapping[str, str]:
@@ -78,17 +78,17 @@ def machine(args: argparse.Namespace) -> Mapping[str, str]:
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
-    rows = []
+    rows: list[Row] = []
+    described = machine(args)
     with tempfile.TemporaryDirectory() as folder:
         report = sys.stdout
         with contextlib.redirect_stdout(io.StringIO()):  # trainers talk
             for row in measure(args, Path(folder)):
                 rows.append(row)
                 print(f"{row.section}, {row.name}: {row.ratio:.3g}", file=report, flush=True)
-    described = machine(args)
-    write_json(to_json(rows, described), args.output / "benchmarks.json")
-    with atomic_write(args.output / "benchmarks.md", "w") as file:
-        file.write(to_markdown(rows, described))
+                write_json(to_json(rows, described), args.output / "benchmarks.json")
+                with atomic_write(args.output / "benchmarks.md", "w") as file:
+                    file.write(to_markdown(rows, described))
     print(f"Written to {args.output}")
 
 

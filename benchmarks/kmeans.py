@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import kmeans1d
 import numpy as np
@@ -22,22 +22,35 @@ def measure() -> Iterator[Row]:
     """Yield a row for each number of centroids and each other implementation."""
     weights = torch.randn(N, generator=torch.Generator().manual_seed(0))
     numbers = weights.double().numpy()
-    for k in (2, 16, 256):
-        ours = _ours(weights, k)
-        others = {
-            "scikit-learn": lambda k=k: KMeans(k, n_init=1, random_state=0).fit(numbers[:, None]),
-            "kmeans1d": lambda k=k: kmeans1d.cluster(numbers, k),
-        }
-        for name, other in others.items():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                sides = {name: other, "qprompt": lambda k=k: _ours(weights, k)}
-                measured = compare(sides, repeats=3, seconds=60, warm_up=False)
-                found = other()
-            centroids = found.centroids if name == "kmeans1d" else found.cluster_centers_.ravel()
-            squares = _squares(weights, ours) / _squares(weights, torch.tensor(centroids))
+    for k in (2, 16):
+        for name, cluster in OTHERS.items():
+            found: dict[str, Tensor] = {}
+            sides = {
+                name: functools.partial(_keep, found, name, cluster, numbers, k),
+                "qprompt": functools.partial(_keep, found, "qprompt", _ours, weights, k),
+            }
+            measured = compare(sides, repeats=3, seconds=30, warm_up=False)
+            squares = _squares(weights, found["qprompt"]) / _squares(weights, found[name])
             note = f"sum of squares {squares:.5f} of that of {name}"
             yield Row(SECTION, f"{N:,} numbers, {k} centroids", measured, note)
+
+
+def _keep(
+    found: dict[str, Tensor], name: str, cluster: Callable[..., Tensor], *args: object
+) -> None:
+    found[name] = cluster(*args)
+
+
+def _scikit_learn(numbers: np.ndarray, k: int) -> Tensor:
+    fitted = KMeans(k, n_init=1, random_state=0).fit(numbers[:, None])
+    return torch.from_numpy(fitted.cluster_centers_.ravel())
+
+
+def _kmeans1d(numbers: np.ndarray, k: int) -> Tensor:
+    return torch.tensor(kmeans1d.cluster(numbers, k).centroids)
+
+
+OTHERS = {"scikit-learn": _scikit_learn, "kmeans1d": _kmeans1d}
 
 
 def _ours(weights: Tensor, k: int) -> Tensor:

@@ -28,21 +28,31 @@ def measure(architecture: str, names: Sequence[str], device: torch.device) -> It
 
 
 def _row(model: nn.Module, names: list[str], n_ctx: int) -> Row:
-    learner = _Prompts(model, names, n_ctx)
+    prompts = _Prompts(model, names, n_ctx)
     chunk = 0 if len(names) <= FITS else FITS
-    full = functools.partial(learner.step, full=True, chunk=chunk)
-    outputs = full(), learner.step()
-    difference = max(_relative(ours, theirs) for theirs, ours in zip(*outputs, strict=True))
-    bytes_ = [learner.saved_bytes(**options) for options in ({"full": True}, {}, {"chunk": FITS})]
-    kept = " / ".join(f"{number / 2**20:,.0f}" for number in bytes_)
-    note = (
-        f"largest relative difference of features and gradients {difference:.1e}; MiB kept for the "
-        f"gradient: {kept} (full / shared / shared in chunks of {FITS})"
+    outputs: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def side(name: str, **options: Any) -> None:
+        outputs[name] = prompts.step(**options)
+
+    sides = {
+        "full": functools.partial(side, "full", full=True, chunk=chunk),
+        "shared": functools.partial(side, "shared"),
+    }
+    measured = compare(sides, warm_up=not chunk)
+    difference = max(
+        _relative(ours, theirs)
+        for ours, theirs in zip(outputs["shared"], outputs["full"], strict=True)
     )
-    name = f"{len(names)} classes, {n_ctx} context tokens"
+    bytes_ = [prompts.saved_bytes(**options) for options in ({"full": True}, {})]
+    full, shared = (f"{number / 2**20:,.0f} MiB" for number in bytes_)
+    note = (
+        f"largest relative difference {difference:.1e}; kept for the gradient: "
+        f"full {full}, shared {shared}, ratio {bytes_[0] / bytes_[1]:.1f}"
+    )
     if chunk:
-        note += f"; full ran in chunks of {chunk}, each computed twice: it would not fit"
-    return Row(SECTION, name, compare({"full": full, "shared": learner.step}), note)
+        note += f"; full ran in chunks of {chunk}, each computed twice, since it would not fit"
+    return Row(SECTION, f"{len(names)} classes, {n_ctx} context tokens", measured, note)
 
 
 class _Prompts:

@@ -101,16 +101,20 @@ def complete(
     texts = layout(tuple(lengths), suffix.device)
     m = len(begun[0][0])
     x = suffix[texts.text, texts.position].expand(m, -1, -1)
-    for layer, (keys, values) in zip(blocks(transformer), begun, strict=True):
+    layers = blocks(transformer)
+    for layer, (keys, values) in zip(layers, begun, strict=True):
         q, k, v = project(layer, x)
-        mixed, start = [], 0
+        parts, start = [], 0
         for count, length in texts.groups:
             end = start + count * length
             group = (t[:, start:end].unflatten(1, (count, length)) for t in (q, k, v))
-            mixed.append(_attend_to_both(*group, keys, values).flatten(1, 2))
+            parts.append(_attend_to_both(*group, keys, values).flatten(1, 2))
             start = end
-        x = finish(layer, x, torch.cat(mixed, dim=1))
-    return x[:, texts.last]
+        mixed = torch.cat(parts, dim=1)
+        if layer is layers[-1]:
+            x, mixed = x[:, texts.last], mixed[:, texts.last]
+        x = finish(layer, x, mixed)
+    return x
 
 
 def _attend_to_both(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class SimpleTrainer(TrainerBase):
             ValueError: the data set has no training images, or no validation images to choose by.
         """
         self.time_start = time.time()
-        if self.dm.dataset.evaluation_only:
+        if getattr(self.dm.dataset, "evaluation_only", False):
             raise ValueError(
                 f"{self.cfg.DATASET.NAME} has no training images: evaluate on it with --eval-only"
             )
@@ -178,7 +178,9 @@ class SimpleTrainer(TrainerBase):
             raise ValueError(f"The data set {self.cfg.DATASET.NAME} has no {split} images")
         path = self._results_path(split)
         if not self._in_training:
-            epoch = {} if self._trained else {"epoch": self.epochs_done}
+            # a trainer with a load_model of its own may not tell the epoch
+            told = self.epochs_done is not None and not self._trained
+            epoch = {"epoch": self.epochs_done} if told else {}
             results.check_same_run(path, self.cfg, **epoch)
 
         self.set_model_mode("eval")
