@@ -29,7 +29,7 @@ def measure() -> Iterator[Row]:
                 name: functools.partial(_keep, found, name, cluster, numbers, k),
                 "qprompt": functools.partial(_keep, found, "qprompt", _ours, weights, k),
             }
-            measured = compare(sides, repeats=3, seconds=30, warm_up=False)
+            measured = compare(sides, repeats=3, seconds=30)
             squares = _squares(weights, found["qprompt"]) / _squares(weights, found[name])
             note = f"sum of squares {squares:.5f} of that of {name}"
             yield Row(SECTION, f"{N:,} numbers, {k} centroids", measured, note)

@@ -59,39 +59,44 @@ class Row:
 
 
 def compare(
-    sides: Mapping[str, Side], repeats: int = 5, seconds: float = 120, warm_up: bool = True
+    sides: Mapping[str, Side], repeats: int = 5, seconds: float = 120
 ) -> dict[str, Measurement]:
     """Run the sides in turn, and again, until there are enough repeats or time is up.
 
+    A side runs once untimed before each timed run, because the other side has left caches and the
+    allocator in its own state, which is not that of a training loop. Memory is measured in a round
+    of its own.
+
     Args:
         sides: functions by name.
-        repeats: rounds that are measured.
+        repeats: rounds that are timed.
         seconds: no further round begins after so many; there is always one.
-        warm_up: run each side once before, unmeasured.
     """
-    if warm_up:
-        for side in sides.values():
-            side()
-    measured = {name: Measurement() for name in sides}
+    measured = {name: Measurement(peak_bytes=_peak_of(side)) for name, side in sides.items()}
     begin = time.perf_counter()
     for _ in range(repeats):
         for name, side in sides.items():
-            _measure(side, measured[name])
+            side()
+            measured[name].seconds.append(_time_of(side))
         if time.perf_counter() - begin > seconds:
             break
     return measured
 
 
-def _measure(side: Side, measurement: Measurement) -> None:
-    before = _start_of_peak()
+def _time_of(side: Side) -> float:
+    gc.collect()
     begin = time.perf_counter()
     side()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    measurement.seconds.append(time.perf_counter() - begin)
+    return time.perf_counter() - begin
+
+
+def _peak_of(side: Side) -> int | None:
+    before = _start_of_peak()
+    side()
     peak = _peak()
-    if before is not None and peak is not None:
-        measurement.peak_bytes = max(measurement.peak_bytes or 0, peak - before)
+    return None if before is None or peak is None else peak - before
 
 
 def _start_of_peak() -> int | None:

@@ -39,7 +39,7 @@ def _row(model: nn.Module, names: list[str], n_ctx: int) -> Row:
         "full": functools.partial(side, "full", full=True, chunk=chunk),
         "shared": functools.partial(side, "shared"),
     }
-    measured = compare(sides, warm_up=not chunk)
+    measured = compare(sides)
     difference = max(
         _relative(ours, theirs)
         for ours, theirs in zip(outputs["shared"], outputs["full"], strict=True)

@@ -99,22 +99,53 @@ def complete(
         (m, n, width), the last hidden states of the end-of-text tokens.
     """
     texts = layout(tuple(lengths), suffix.device)
-    m = len(begun[0][0])
-    x = suffix[texts.text, texts.position].expand(m, -1, -1)
     layers = blocks(transformer)
+    x = suffix[texts.text, texts.position].expand(len(begun[0][0]), -1, -1)
     for layer, (keys, values) in zip(layers, begun, strict=True):
-        q, k, v = project(layer, x)
-        parts, start = [], 0
-        for count, length in texts.groups:
-            end = start + count * length
-            group = (t[:, start:end].unflatten(1, (count, length)) for t in (q, k, v))
-            parts.append(_attend_to_both(*group, keys, values).flatten(1, 2))
-            start = end
-        mixed = torch.cat(parts, dim=1)
+        mixed = torch.cat(_attend_texts(texts, *project(layer, x), keys, values), dim=1)
         if layer is layers[-1]:
             x, mixed = x[:, texts.last], mixed[:, texts.last]
         x = finish(layer, x, mixed)
     return x
+
+
+def run(
+    transformer: nn.Module,
+    prefix: Tensor,
+    suffix: Tensor,
+    lengths: Sequence[int],
+    deep: Sequence[Tensor] = (),
+) -> Tensor:
+    """Do what :func:`begin` and :func:`complete` do, in larger and fewer matrix products."""
+    texts = layout(tuple(lengths), suffix.device)
+    layers = blocks(transformer)
+    check_depth(deep, layers)
+    m, p, _ = prefix.shape
+    x = torch.cat([prefix, suffix[texts.text, texts.position].expand(m, -1, -1)], dim=1)
+    for i, layer in enumerate(layers):
+        x = replace(x, deep, i, 1)
+        qkv = project(layer, x)
+        begun, rest = [t[:, :p] for t in qkv], [t[:, p:] for t in qkv]
+        parts = _attend_texts(texts, *rest, *begun[1:])
+        if layer is layers[-1]:
+            x, mixed = x[:, p:][:, texts.last], torch.cat(parts, dim=1)[:, texts.last]
+        else:
+            mixed = torch.cat([attend(*begun, causal=True), *parts], dim=1)
+        x = finish(layer, x, mixed)
+    return x
+
+
+def _attend_texts(
+    texts: Layout, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor
+) -> list[Tensor]:
+    """Mix the values of each group of texts: (m, tokens, heads, head width) for each group."""
+    parts, start = [], 0
+    for count, length in texts.groups:
+        end = start + count * length
+        group = (t[:, start:end].unflatten(1, (count, length)) for t in (q, k, v))
+        parts.append(_attend_to_both(*group, keys, values).flatten(1, 2))
+        start = end
+    return parts
 
 
 def _attend_to_both(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from clip.layers import UnsupportedBackboneError, check_depth, replace
-from clip.prefix import begin, complete
+from clip.prefix import begin, complete, run
 from clip.tokenizer import VOCABULARY_SIZE
 
 
@@ -106,6 +106,28 @@ def encode_prompts(
     positions = tower.positional_embedding.to(prefix.dtype)
     start, end = prefix.shape[1], prefix.shape[1] + suffix.shape[1]
     prefix, suffix = prefix + positions[:start], suffix + positions[start:end]
+    size = max(1, chunk // len(prefix)) if chunk else len(suffix)
+    if size < len(suffix):
+        x = _in_chunks(tower, prefix, suffix, lengths, deep, full, size)
+    elif full:
+        x = _all_positions(tower, prefix, suffix, lengths, deep)
+    else:
+        x = run(tower.transformer, prefix, suffix, lengths, deep)
+    x = tower.ln_final(x)
+    projection = tower.text_projection
+    return projection(x) if isinstance(projection, nn.Module) else x @ projection
+
+
+def _in_chunks(
+    tower: nn.Module,
+    prefix: Tensor,
+    suffix: Tensor,
+    lengths: Sequence[int],
+    deep: Sequence[Tensor],
+    full: bool,
+    size: int,
+) -> Tensor:
+    """The same hidden states, for ``size`` suffixes at a time and once more for the gradient."""
     begun = () if full else begin(tower.transformer, prefix, deep)
 
     def encode(texts: slice) -> Tensor:
@@ -113,16 +135,9 @@ def encode_prompts(
             return _all_positions(tower, prefix, suffix[texts], lengths[texts], deep)
         return complete(tower.transformer, begun, suffix[texts], lengths[texts])
 
-    size = max(1, chunk // len(prefix)) if chunk else len(suffix)
-    if size >= len(suffix):
-        x = encode(slice(None))
-    else:
-        chunks = [slice(i, i + size) for i in range(0, len(suffix), size)]
-        options = {"use_reentrant": False, "preserve_rng_state": False}
-        x = torch.cat([checkpoint(encode, texts, **options) for texts in chunks], dim=1)
-    x = tower.ln_final(x)
-    projection = tower.text_projection
-    return projection(x) if isinstance(projection, nn.Module) else x @ projection
+    chunks = [slice(i, i + size) for i in range(0, len(suffix), size)]
+    options = {"use_reentrant": False, "preserve_rng_state": False}
+    return torch.cat([checkpoint(encode, texts, **options) for texts in chunks], dim=1)
 
 
 def _all_positions(
