@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 Side = Callable[[], object]
+LONG = 60  # seconds after which the state left by another side does not matter
 
 
 @dataclass
@@ -64,19 +65,25 @@ def compare(
     """Run the sides in turn, and again, until there are enough repeats or time is up.
 
     A side runs once untimed before each timed run, because the other side has left caches and the
-    allocator in its own state, which is not that of a training loop. Memory is measured in a round
-    of its own.
+    allocator in its own state, which is not that of a training loop; not if it takes so long that
+    this cannot matter. Memory is measured in a round of its own.
 
     Args:
         sides: functions by name.
         repeats: rounds that are timed.
         seconds: no further round begins after so many; there is always one.
     """
-    measured = {name: Measurement(peak_bytes=_peak_of(side)) for name, side in sides.items()}
+    measured, long = {}, set()
+    for name, side in sides.items():
+        begin = time.perf_counter()
+        measured[name] = Measurement(peak_bytes=_peak_of(side))
+        if time.perf_counter() - begin > LONG:
+            long.add(name)
     begin = time.perf_counter()
     for _ in range(repeats):
         for name, side in sides.items():
-            side()
+            if name not in long:
+                side()
             measured[name].seconds.append(_time_of(side))
         if time.perf_counter() - begin > seconds:
             break

@@ -61,7 +61,7 @@ def measure(weights: str, names: Sequence[str], folder: Path, precision: str) ->
         (f"QMaPLe beside MaPLe, {where}", {"MaPLe": maple, "QMaPLe": qmaple}),
     ]
     for name, sides in pairs:
-        measured = compare(sides)
+        measured = compare(sides, seconds=240)
         note = ""
         if "beside" in name:
             quantized = list(sides)[1]

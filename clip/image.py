@@ -64,5 +64,5 @@ def encode_image(
     start = x.shape[1]
     if prompts is not None:
         x = torch.cat([x, prompts.to(x.dtype).expand(len(x), -1, -1)], dim=1)
-    x = run_layers(tower.transformer, tower.ln_pre(x), deep, start, read=1)
-    return tower.ln_post(x[:, 0]) @ tower.proj
+    x = run_layers(tower.transformer, tower.ln_pre(x), deep, start)
+    return tower.ln_post(x) @ tower.proj

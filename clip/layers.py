@@ -36,7 +36,7 @@ def blocks(transformer: nn.Module) -> Sequence[nn.Module]:
     return layers
 
 
-def project(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def project(layer: nn.Module, x: Tensor) -> Tensor:
     """Return queries, keys and values of tokens.
 
     Args:
@@ -44,15 +44,14 @@ def project(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x: (..., length, width).
 
     Returns:
-        Three tensors (..., length, heads, head width).
+        (..., length, 3, heads, head width).
     """
     attention = layer.attn
     qkv = F.linear(layer.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
-    q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).unbind(-3)
-    return q, k, v
+    return qkv.unflatten(-1, (3, attention.num_heads, -1))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     """softmax(q k^T / sqrt(head width)) v for tensors (..., length, heads, head width)."""
     q, k, v = (t.transpose(-2, -3) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(-2, -3)
@@ -112,35 +111,42 @@ def check_depth(deep: Sequence[Tensor], layers: Sequence[nn.Module]) -> None:
 
 
 def run_layers(
-    transformer: nn.Module,
-    x: Tensor,
-    deep: Sequence[Tensor] = (),
-    start: int = 0,
-    causal: bool = False,
-    read: int | None = None,
+    transformer: nn.Module, x: Tensor, deep: Sequence[Tensor] = (), start: int = 0
 ) -> Tensor:
-    """Run a transformer some of whose tokens are replaced on the way.
+    """Run a transformer some of whose tokens are replaced on the way and whose first is read.
 
     Args:
         transformer: an open_clip ``Transformer``.
         x: (n, length, width) tokens.
         deep, start: as for :func:`replace`.
-        causal: whether a token attends to those before it and itself only.
-        read: number of leading tokens whose final states are wanted; None: all.
 
     Returns:
-        (n, length or read, width).
+        (n, width), the first token's final state.
 
     Raises:
         UnsupportedBackboneError: as :func:`blocks`.
         ValueError: more deep prompts than layers that could take them.
     """
-    layers = blocks(transformer)
-    check_depth(deep, layers)
+    *layers, last = blocks(transformer)
+    check_depth(deep, [*layers, last])
     for i, layer in enumerate(layers):
         x = replace(x, deep, i, start)
-        q, k, v = project(layer, x)
-        if layer is layers[-1]:
-            x, q = x[:, :read], q[:, :read]
-        x = finish(layer, x, attend(q, k, v, causal))
-    return x
+        x = finish(layer, x, attend(*project(layer, x).unbind(-3)))
+    return _read(last, replace(x, deep, len(layers), start))
+
+
+def _read(layer: nn.Module, x: Tensor) -> Tensor:
+    """Run a layer for the first token alone: (n, length, width) to (n, width).
+
+    Keys K = X W_k' and values V = X W_v' of all tokens are not needed: q K' = (q W_k) X', and with
+    attention weights a, a V = (a X) W_v'. Their biases: the one of K shifts all scores alike, and
+    that of V is added once, since weights sum to 1.
+    """
+    attention, tokens = layer.attn, layer.ln_1(x)
+    heads = attention.num_heads
+    w_q, w_k, w_v = attention.in_proj_weight.unflatten(0, (3, heads, -1))
+    b_q, _, b_v = attention.in_proj_bias.unflatten(0, (3, heads, -1))
+    q = (torch.einsum("nw,hdw->nhd", tokens[:, 0], w_q) + b_q) * w_q.shape[1] ** -0.5
+    scores = torch.einsum("nhd,hdw->nhw", q, w_k) @ tokens.transpose(1, 2)
+    mixed = torch.einsum("nhw,hdw->nhd", scores.softmax(dim=-1) @ tokens, w_v) + b_v
+    return finish(layer, x[:, 0], mixed)

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from clip.layers import attend, blocks, check_depth, finish, project, replace
 
-PADDING = 0.25  # at most so much shorter than the longest of its group may a text be
+PADDING = 0.1  # at most so much shorter than the longest of its group may a text be
 
 
 class Layout(NamedTuple):
@@ -36,6 +37,7 @@ class Layout(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept may be needed for a gradient later
 def layout(lengths: tuple[int, ...], device: torch.device) -> Layout:
     """Arrange texts by length, and pad those of similar length to the same one."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
@@ -77,7 +79,7 @@ def begin(transformer: nn.Module, prefix: Tensor, deep: Sequence[Tensor] = ()) -
     begun = []
     for i, layer in enumerate(layers):
         prefix = replace(prefix, deep, i, 1)
-        q, k, v = project(layer, prefix)
+        q, k, v = project(layer, prefix).unbind(-3)
         begun.append((k, v))
         if i + 1 < len(layers):
             prefix = finish(layer, prefix, attend(q, k, v, causal=True))
@@ -102,7 +104,7 @@ def complete(
     layers = blocks(transformer)
     x = suffix[texts.text, texts.position].expand(len(begun[0][0]), -1, -1)
     for layer, (keys, values) in zip(layers, begun, strict=True):
-        mixed = torch.cat(_attend_texts(texts, *project(layer, x), keys, values), dim=1)
+        mixed = torch.cat(_attend_texts(texts, project(layer, x), keys, values), dim=1)
         if layer is layers[-1]:
             x, mixed = x[:, texts.last], mixed[:, texts.last]
         x = finish(layer, x, mixed)
@@ -124,49 +126,55 @@ def run(
     x = torch.cat([prefix, suffix[texts.text, texts.position].expand(m, -1, -1)], dim=1)
     for i, layer in enumerate(layers):
         x = replace(x, deep, i, 1)
-        qkv = project(layer, x)
-        begun, rest = [t[:, :p] for t in qkv], [t[:, p:] for t in qkv]
-        parts = _attend_texts(texts, *rest, *begun[1:])
+        common, own = project(layer, x).split([p, x.shape[1] - p], dim=1)
+        q, k, v = common.unbind(-3)
+        parts = _attend_texts(texts, own, k, v)
         if layer is layers[-1]:
             x, mixed = x[:, p:][:, texts.last], torch.cat(parts, dim=1)[:, texts.last]
         else:
-            mixed = torch.cat([attend(*begun, causal=True), *parts], dim=1)
+            mixed = torch.cat([attend(q, k, v, causal=True), *parts], dim=1)
         x = finish(layer, x, mixed)
     return x
 
 
-def _attend_texts(
-    texts: Layout, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor
-) -> list[Tensor]:
+def _attend_texts(texts: Layout, qkv: Tensor, keys: Tensor, values: Tensor) -> list[Tensor]:
     """Mix the values of each group of texts: (m, tokens, heads, head width) for each group."""
-    parts, start = [], 0
-    for count, length in texts.groups:
-        end = start + count * length
-        group = (t[:, start:end].unflatten(1, (count, length)) for t in (q, k, v))
-        parts.append(_attend_to_both(*group, keys, values).flatten(1, 2))
-        start = end
-    return parts
+    parts = qkv.split([count * length for count, length in texts.groups], dim=1)
+    return [
+        _attend_to_both(part.unflatten(1, group), keys, values)
+        for part, group in zip(parts, texts.groups, strict=True)
+    ]
 
 
-def _attend_to_both(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _attend_to_both(qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Let the tokens of n texts attend to those of their own text and of the common beginning.
 
     One softmax runs over both. ``scaled_dot_product_attention`` would need the beginning's keys and
     values copied for every text, which costs more than all the rest.
 
     Args:
-        q, k, v: (m, n, length, heads, head width).
+        qkv: (m, n, length, 3, heads, head width).
         keys, values: (m, p, heads, head width).
+
+    Returns:
+        (m, n length, heads, head width).
     """
-    m, n, length, _, width = q.shape
-    q, k, v = (t.permute(0, 3, 1, 2, 4) for t in (q * width**-0.5, k, v))  # m, heads, n, length
-    keys, values = (t.transpose(1, 2) for t in (keys, values))
-    q = q.contiguous()
+    n, length = qkv.shape[1:3]
+    q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).contiguous().unbind()  # m, heads, n, length, width
+    keys, values = keys.transpose(1, 2), values.transpose(1, 2)
     common = (q.flatten(2, 3) @ keys.transpose(-1, -2)).unflatten(2, (n, length))
     own = q @ k.transpose(-1, -2)
-    future = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-    own = own.masked_fill(future, float("-inf"))
-    weights = torch.cat([common, own], dim=-1).softmax(dim=-1).to(v.dtype)
+    weights = torch.cat([common, own], dim=-1)
+    future = _future(keys.shape[2], length, weights.dtype, weights.device)
+    weights = torch.add(future, weights, alpha=q.shape[-1] ** -0.5).softmax(dim=-1).to(v.dtype)
     common, own = weights.split([keys.shape[2], length], dim=-1)
-    mixed = (common.flatten(2, 3) @ values).unflatten(2, (n, length)) + own @ v
-    return mixed.permute(0, 2, 3, 1, 4)
+    mixed = (common.flatten(2, 3) @ values) + (own @ v).flatten(2, 3)
+    return mixed.transpose(1, 2)
+
+
+@functools.lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _future(common: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What keeps tokens from those after them: (length, common + length), 0 or -inf."""
+    own = torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu(1)
+    return F.pad(own, (common, 0))

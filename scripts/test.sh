@@ -32,4 +32,4 @@ ruff format --check .
 mypy
 vermin --quiet --target=3.8- --no-tips --eval-annotations --violations qprompt
 shellcheck --external-sources scripts/*.sh .ci/run
-python -m pytest "$@"
+python -m pytest --numprocesses 2 --dist loadfile "$@"

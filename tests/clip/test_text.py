@@ -188,3 +188,10 @@ def test_towers_that_cannot_take_prompts_are_refused(architecture):
 
     with pytest.raises(clip.UnsupportedBackboneError, match="causal"):
         clip.embed_tokens(Other(), clip.tokenize("x"))
+
+
+def test_encoding_without_a_gradient_does_not_spoil_later_ones(model):
+    parts = prompts_of(model, ["inference comes first", "and then", "training follows it here"], 1)
+    with torch.inference_mode():
+        clip.encode_prompts(model, *parts)
+    with_gradients(functools.partial(clip.encode_prompts, model, *parts), *parts[:2])
