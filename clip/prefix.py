@@ -127,7 +127,7 @@ def run(
     for i, layer in enumerate(layers):
         x = replace(x, deep, i, 1)
         common, own = project(layer, x).split([p, x.shape[1] - p], dim=1)
-        q, k, v = common.unbind(-3)
+        q, k, v = common.clone().unbind(-3)  # a view would keep those of all tokens in memory
         parts = _attend_texts(texts, own, k, v)
         if layer is layers[-1]:
             x, mixed = x[:, p:][:, texts.last], torch.cat(parts, dim=1)[:, texts.last]
