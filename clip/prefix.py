@@ -118,7 +118,18 @@ def run(
     lengths: Sequence[int],
     deep: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Do what :func:`begin` and :func:`complete` do, in larger and fewer matrix products."""
+    """Do what :func:`begin` and :func:`complete` do, in larger and fewer matrix products.
+
+    Args:
+        transformer, prefix, deep: as for :func:`begin`.
+        suffix, lengths: as for :func:`complete`.
+
+    Returns:
+        (m, n, width), the last hidden states of the end-of-text tokens.
+
+    Raises:
+        UnsupportedBackboneError, ValueError: as :func:`begin`.
+    """
     texts = layout(tuple(lengths), suffix.device)
     layers = blocks(transformer)
     check_depth(deep, layers)
