@@ -18,42 +18,69 @@ from torch.nn import functional as F
 
 from clip.layers import attend, blocks, check_depth, finish, project, replace
 
-PADDING = 0.1  # at most so much shorter than the longest of its group may a text be
+BLOCK = (
+    32  # tokens of a block, at least; longer ones compare more tokens of different texts in vain
+)
 
 
 class Layout(NamedTuple):
-    """How texts of different lengths lie one after another in a single sequence of tokens.
+    """How texts of different lengths are packed into blocks of one length.
 
     Attributes:
-        text, position: int64 (total,), which token of which text lies there.
-        groups: number of texts and their common padded length, for each run of similar texts.
-        last: int64 (n,), where each text's last token lies.
+        text, position: int64 (blocks, length), which token of which text lies there.
+        seen: bool (blocks, length, length), whether a token attends to another of its block: to
+            those of its own text up to itself.
+        last: int64 (n,), where each text's last token lies, counted through all blocks.
     """
 
     text: Tensor
     position: Tensor
-    groups: tuple[tuple[int, int], ...]
+    seen: Tensor
     last: Tensor
 
 
 @functools.lru_cache(maxsize=64)
 @torch.inference_mode(False)  # what is kept may be needed for a gradient later
 def layout(lengths: tuple[int, ...], device: torch.device) -> Layout:
-    """Arrange texts by length, and pad those of similar length to the same one."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    groups: list[tuple[int, int]] = []
-    texts, positions, last = [], [], [0] * len(lengths)
-    for i in order:
-        if not groups or lengths[i] < (1 - PADDING) * groups[-1][1]:
-            groups.append((0, lengths[i]))
-        count, padded = groups[-1]
-        groups[-1] = count + 1, padded
-        last[i] = len(texts) + lengths[i] - 1
-        texts += [i] * padded
-        positions += range(padded)
-    indices = (torch.tensor(numbers, device=device) for numbers in (texts, positions, last))
-    text, position, last_ = indices
-    return Layout(text, position, tuple(groups), last_)
+    """Pack texts into blocks of the length, ``BLOCK`` to twice that, that needs least padding."""
+    least = max(BLOCK, *lengths)
+
+    def longest(packing: list[list[int]]) -> int:
+        return max(sum(lengths[i] for i in block) for block in packing)
+
+    packings = [_pack(lengths, size) for size in range(least, 2 * least)]
+    packing = min(packings, key=lambda packing: len(packing) * longest(packing))
+    size = longest(packing)
+    owner = torch.full((len(packing), size), -1)
+    position = torch.zeros_like(owner)
+    last = torch.empty(len(lengths), dtype=torch.int64)
+    for block, texts in enumerate(packing):
+        end = 0
+        for i in texts:
+            start, end = end, end + lengths[i]
+            owner[block, start:end] = i
+            position[block, start:end] = torch.arange(lengths[i])
+            last[i] = block * size + end - 1
+    seen = (owner[:, :, None] == owner[:, None]).tril()
+    return Layout(*(t.to(device) for t in (owner.clamp(min=0), position, seen, last)))
+
+
+def _pack(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Fill one block after another, each with the longest texts that it still has room for."""
+    waiting: dict[int, list[int]] = {n: [] for n in sorted(set(lengths), reverse=True)}
+    for i, length in enumerate(lengths):
+        waiting[length].append(i)
+    packing = []
+    while any(waiting.values()):
+        block: list[int] = []
+        room = size
+        for length, texts in waiting.items():
+            fitting = room // length
+            block += texts[:fitting]
+            room -= length * len(texts[:fitting])
+            del texts[:fitting]
+        packing.append(block)
+    return packing
 
 
 Begun = Sequence[tuple[Tensor, Tensor]]
@@ -102,9 +129,9 @@ def complete(
     """
     texts = layout(tuple(lengths), suffix.device)
     layers = blocks(transformer)
-    x = suffix[texts.text, texts.position].expand(len(begun[0][0]), -1, -1)
+    x = suffix[texts.text, texts.position].flatten(0, 1).expand(len(begun[0][0]), -1, -1)
     for layer, (keys, values) in zip(layers, begun, strict=True):
-        mixed = torch.cat(_attend_texts(texts, project(layer, x), keys, values), dim=1)
+        mixed = _attend_texts(texts.seen, project(layer, x), keys, values)
         if layer is layers[-1]:
             x, mixed = x[:, texts.last], mixed[:, texts.last]
         x = finish(layer, x, mixed)
@@ -134,58 +161,44 @@ def run(
     layers = blocks(transformer)
     check_depth(deep, layers)
     m, p, _ = prefix.shape
-    x = torch.cat([prefix, suffix[texts.text, texts.position].expand(m, -1, -1)], dim=1)
+    x = torch.cat(
+        [prefix, suffix[texts.text, texts.position].flatten(0, 1).expand(m, -1, -1)], dim=1
+    )
     for i, layer in enumerate(layers):
         x = replace(x, deep, i, 1)
         common, own = project(layer, x).split([p, x.shape[1] - p], dim=1)
         q, k, v = common.clone().unbind(-3)  # a view would keep those of all tokens in memory
-        parts = _attend_texts(texts, own, k, v)
+        mixed = _attend_texts(texts.seen, own, k, v)
         if layer is layers[-1]:
-            x, mixed = x[:, p:][:, texts.last], torch.cat(parts, dim=1)[:, texts.last]
+            x, mixed = x[:, p:][:, texts.last], mixed[:, texts.last]
         else:
-            mixed = torch.cat([attend(q, k, v, causal=True), *parts], dim=1)
+            mixed = torch.cat([attend(q, k, v, causal=True), mixed], dim=1)
         x = finish(layer, x, mixed)
     return x
 
 
-def _attend_texts(texts: Layout, qkv: Tensor, keys: Tensor, values: Tensor) -> list[Tensor]:
-    """Mix the values of each group of texts: (m, tokens, heads, head width) for each group."""
-    parts = qkv.split([count * length for count, length in texts.groups], dim=1)
-    return [
-        _attend_to_both(part.unflatten(1, group), keys, values)
-        for part, group in zip(parts, texts.groups, strict=True)
-    ]
-
-
-def _attend_to_both(qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Let the tokens of n texts attend to those of their own text and of the common beginning.
-
-    One softmax runs over both. ``scaled_dot_product_attention`` would need the beginning's keys and
-    values copied for every text, which costs more than all the rest.
+def _attend_texts(seen: Tensor, qkv: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Let the tokens of texts attend to those of their own text and of the common beginning.
 
     Args:
-        qkv: (m, n, length, 3, heads, head width).
-        keys, values: (m, p, heads, head width).
+        seen: as of :class:`Layout`.
+        qkv: (m, blocks length, 3, heads, head width).
+        keys, values: (m, p, heads, head width), of the common beginnings.
 
     Returns:
-        (m, n length, heads, head width).
+        (m, blocks length, heads, head width).
     """
-    n, length = qkv.shape[1:3]
-    q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).contiguous().unbind()  # m, heads, n, length, width
-    keys, values = keys.transpose(1, 2), values.transpose(1, 2)
-    common = (q.flatten(2, 3) @ keys.transpose(-1, -2)).unflatten(2, (n, length))
-    own = q @ k.transpose(-1, -2)
-    weights = torch.cat([common, own], dim=-1)
-    future = _future(keys.shape[2], length, weights.dtype, weights.device)
-    weights = torch.add(future, weights, alpha=q.shape[-1] ** -0.5).softmax(dim=-1).to(v.dtype)
-    common, own = weights.split([keys.shape[2], length], dim=-1)
-    mixed = (common.flatten(2, 3) @ values) + (own @ v).flatten(2, 3)
-    return mixed.transpose(1, 2)
+    m, p = keys.shape[:2]
+    count, length, _ = seen.shape
 
+    def split(t: Tensor) -> Tensor:  # blocks, m heads, length, width: the mask is one for all heads
+        return t.unflatten(1, (count, length)).permute(1, 0, 3, 2, 4).flatten(1, 2)
 
-@functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _future(common: int, length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """What keeps tokens from those after them: (length, common + length), 0 or -inf."""
-    own = torch.full((length, length), float("-inf"), dtype=dtype, device=device).triu(1)
-    return F.pad(own, (common, 0))
+    def extend(common: Tensor, own: Tensor) -> Tensor:
+        common = common.transpose(1, 2).flatten(0, 1).expand(count, -1, -1, -1)
+        return torch.cat([common, split(own)], dim=2)
+
+    q, k, v = qkv.unbind(2)
+    mask = F.pad(seen, (p, 0), value=True)[:, None]
+    mixed = F.scaled_dot_product_attention(split(q), extend(keys, k), extend(values, v), mask)
+    return mixed.unflatten(1, (m, -1)).permute(1, 0, 3, 2, 4).flatten(1, 2)

@@ -12,7 +12,7 @@ from open_clip import IMAGENET_CLASSNAMES
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 import clip
-from clip.prefix import PADDING, layout
+from clip.prefix import layout
 
 TEXTS = [
     "a photo of a dog.",
@@ -128,13 +128,26 @@ def test_deep_prompts_shared_and_over_all_positions_agree(model, options):
 
 
 @given(lengths=st.lists(st.integers(1, 76), min_size=1, max_size=40))
-def test_layout_holds_every_token_once_with_little_padding(lengths):
+def test_layout_packs_every_token_once_and_shows_it_its_own_text(lengths):
     texts = layout(tuple(lengths), torch.device("cpu"))
-    places = list(zip(texts.text.tolist(), texts.position.tolist(), strict=True))
-    assert len(set(places)) == len(places) == sum(count * size for count, size in texts.groups)
-    assert {(i, j) for i, length in enumerate(lengths) for j in range(length)} <= set(places)
-    assert len(places) <= sum(lengths) / (1 - PADDING)
+    places = list(
+        zip(texts.text.flatten().tolist(), texts.position.flatten().tolist(), strict=True)
+    )
     assert [places[i] for i in texts.last] == [(i, n - 1) for i, n in enumerate(lengths)]
+    rows = texts.seen.flatten(0, 1)  # what each token of each block attends to, within its block
+    block = texts.text.shape[1]
+    for i, (length, end) in enumerate(zip(lengths, texts.last.tolist(), strict=True)):
+        for place in range(end - length + 1, end + 1):
+            start = place - place % block
+            seen = [places[start + j] for j in rows[place].nonzero().flatten().tolist()]
+            assert seen == [(i, j) for j in range(places[place][1] + 1)]
+
+
+@pytest.mark.parametrize("extra", [1, 17])
+def test_layout_of_class_names_has_little_padding(extra):
+    ends = clip.tokenize([f"{name}." for name in IMAGENET_CLASSNAMES]).argmax(dim=-1)
+    lengths = tuple((ends + extra).tolist())
+    assert layout(lengths, torch.device("cpu")).text.numel() < 1.1 * sum(lengths)
 
 
 def saved_bytes(encode):
