@@ -56,6 +56,7 @@ def measure(weights: str, names: Sequence[str], folder: Path, precision: str) ->
         full_maple = step("MaPLe", 4, "MODEL.TEXT_ENCODING", "full")
     pairs = [
         (f"CoOp, batch 32, 16 context tokens, {where}", {"full": full, "shared": coop}),
+        (f"CoOp on open_clip's own towers, {where}", {"open_clip": _plain(full), "shared": coop}),
         (f"MaPLe, batch 4, depth 9, {where}", {"full": full_maple, "shared": maple}),
         (f"QCoOp beside CoOp, {where}", {"CoOp": coop, "QCoOp": qcoop}),
         (f"QMaPLe beside MaPLe, {where}", {"MaPLe": maple, "QMaPLe": qmaple}),
@@ -68,6 +69,16 @@ def measure(weights: str, names: Sequence[str], folder: Path, precision: str) ->
             share = _quantizing(sides[quantized]) / measured[quantized].median
             note = f"forward and step of the quantizers: {100 * share:.2f}% of the step"
         yield Row(SECTION, name, measured, note)
+
+
+def _plain(step: Callable[[], object]) -> Callable[[], object]:
+    """Let open_clip encode the images, as in code that takes its towers as they are."""
+
+    def run() -> object:
+        with mock.patch("clip.encode_image", lambda model, images: model.encode_image(images)):
+            return step()
+
+    return run
 
 
 def _quantizing(step: Callable[[], object]) -> float:
