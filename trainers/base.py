@@ -176,7 +176,8 @@ class PromptTrainer(FrozenFeatures):
         """Return images, or their features where another run has encoded them, and labels."""
         image, label = batch["img"].to(self.device), batch["label"].to(self.device)
         if is_sharing() and self.model.frozen_image_tower and image.ndim == 4:
-            known = shared(("batches", id(self.model.backbone)), BatchFeatures)
+            key = ("batches", id(self.model.backbone), self.precision)
+            known = shared(key, BatchFeatures)
             with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
                 image = known.get(image, self.model.encode_image)
         return image, label

@@ -182,7 +182,7 @@ class FrozenFeatures(TrainerX):
         """Return what ``make`` computes with a frozen backbone, from the cache if there is one.
 
         Args:
-            backbone: its weights and device are added to the facts.
+            backbone: its name, weights and device are added to the facts.
             facts, make: as for :meth:`FeatureCache.get`.
         """
         folder = self.cfg.TEST.FEATURE_CACHE
@@ -191,6 +191,7 @@ class FrozenFeatures(TrainerX):
         if backbone not in _digests:
             _digests[backbone] = digest(sorted(backbone.state_dict().items()))
         own = {
+            "name": self.cfg.MODEL.BACKBONE.NAME,  # weights do not tell GELU from QuickGELU
             "backbone": _digests[backbone],
             "device": self.device.type,
             "torch": torch.__version__,

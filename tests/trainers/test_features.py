@@ -1,10 +1,13 @@
 """Features that are kept: the same numbers, made once, and never trusted blindly."""
 
+import json
 import os
 import threading
 
+import open_clip
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import clip
 from dassl.utils import sharing
@@ -95,6 +98,23 @@ def test_other_weights_have_features_of_their_own(build, folder):
         other.model.backbone.visual.proj[0, 0] += 1
     assert not torch.equal(other.image_features(other.test_loader), first)
     assert len(list(folder.iterdir())) == 2
+
+
+def test_another_architecture_with_the_same_weights_has_features_of_its_own(scores, tmp_path):
+    save_file(clip.tiny.state_dict(), tmp_path / "weights.safetensors")
+    for name in ("tiny-quick", "tiny-slow"):
+        architecture = {
+            "embed_dim": 128,
+            "quick_gelu": name == "tiny-quick",
+            "vision_cfg": {"layers": 4, "width": 128, "patch_size": 8, "image_size": 32},
+            "text_cfg": {"layers": 4, "width": 128, "heads": 2},
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(architecture))
+    open_clip.add_model_config(tmp_path)
+    for name in ("tiny-quick", "tiny-slow"):
+        backbone = f"{name}:{tmp_path / 'weights.safetensors'}"
+        assert scores("CoOp", "MODEL.BACKBONE.NAME", backbone)[1] > 0
+        assert scores("CoOp", "MODEL.BACKBONE.NAME", backbone)[1] == 0
 
 
 def damage_end(path):
@@ -222,3 +242,12 @@ def test_runs_with_one_seed_share_their_training_features(build, tmp_path):
             run.train()
     test = len(run.dm.dataset.test)
     assert sum(encoded) in (2 * len(run.dm.dataset.train_x), 2 * len(run.dm.dataset.train_x) + test)
+
+
+def test_mixed_and_full_precision_do_not_share_training_features(build):
+    with sharing():
+        runs = [build("CoOp", "") for _ in range(2)]
+        runs[1].precision, runs[1].scaler = "amp", torch.amp.GradScaler("cpu")  # as with a GPU
+        batch = next(iter(runs[0].train_loader_x))
+        dtypes = [run.parse_batch_train(batch)[0].dtype for run in runs]
+    assert dtypes == [torch.float32, torch.bfloat16]
