@@ -90,8 +90,9 @@ def encode_prompts(
             before layer 1, 2, ..., without positions (Khattak et al., 2023, section 3.2.1).
         full: run all 77 positions of all m n prompts through the model's own layers, for
             comparison, instead of each common beginning once and nothing after the end.
-        chunk: number of prompts that are in memory at once; where there are more, they are computed
-            a second time for the gradient. 0: all.
+        chunk: number of prompts, m for each suffix, that are in memory at once beside the common
+            beginnings; where there are more, they are computed a second time for the gradient. At
+            least one suffix is. 0: all.
 
     Returns:
         (m, n, embed_dim) features in the text transformer's dtype; gradients flow into ``prefix``,

@@ -52,7 +52,7 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> nn.Module:
         with torch.random.fork_rng(devices=[]):  # open_clip fills new models with random numbers
             return clip.load(name, weights, device).requires_grad_(False)
 
-    backbone = shared(("backbone", name, weights, str(device)), load)
+    backbone = shared(("backbone", name, weights, str(device)), load).eval()
     size = backbone.visual.image_size
     expected = (size, size) if isinstance(size, int) else tuple(size)
     if tuple(cfg.INPUT.SIZE) != expected:
@@ -113,9 +113,15 @@ class PromptTrainer(FrozenFeatures):
         """Turn training images into a few views' features if CACHED_VIEWS asks for it.
 
         Raises:
-            ValueError: the image tower sees prompts, so that features change as they train.
+            ValueError: a negative number, or the image tower sees prompts, so that features change
+                as they train.
         """
         views = self.cfg.DATALOADER.CACHED_VIEWS
+        if views < 0:
+            raise ValueError(
+                f"DATALOADER.CACHED_VIEWS is {views}: it is a number of views, or 0 for new ones "
+                "in every epoch"
+            )
         if views:
             if not self.model.frozen_image_tower:
                 raise ValueError(

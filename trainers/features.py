@@ -6,29 +6,36 @@ whatever the trainer, the seed or the number of bits.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import PIL
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.backends.cpu import get_cpu_capability
 from torch.utils.data import SequentialSampler
 
+import clip
+from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
+from dassl.data.transforms import ImageTransform
 from dassl.engine import TrainerX
-from dassl.utils import OutputDirError, ProgressBar, atomic_write, shared
+from dassl.utils import ProgressBar, atomic_write, shared
 
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
 DEFAULT_FOLDER = os.path.join(CACHE, "qprompt", "features")
+_KEY = re.compile("[0-9a-f]{32}")
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -49,6 +56,16 @@ def image_list(items: Iterable[Datum]) -> str:
     return total.hexdigest()
 
 
+@functools.cache
+def encoder() -> dict[str, str]:
+    """Return what computes features beside the weights: this code, and versions of libraries."""
+    total = hashlib.blake2b(digest_size=16)
+    for file in sorted(Path(clip.__file__).parent.glob("*.py")):
+        total.update(file.read_bytes())
+    libraries = ("torch", "torchvision", "open_clip_torch", "pillow")
+    return {"clip": total.hexdigest(), **{name: version(name) for name in libraries}}
+
+
 _digests: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()  # of frozen backbones
 
 
@@ -59,15 +76,20 @@ class FeatureCache:
 
     Args:
         folder: where the files go; "~" is the home folder.
+
+    Raises:
+        ValueError: no folder is named.
     """
 
     def __init__(self, folder: str) -> None:
+        if not folder:
+            raise ValueError("no features are kept: TEST.FEATURE_CACHE is empty; name a folder")
         self.folder = Path(folder).expanduser()
 
     def get(self, facts: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:
         """Return the tensor that follows from ``facts``: a kept one, or that of ``make``.
 
-        A file that is damaged is reported and made again.
+        A file that is damaged or cannot be read is reported and made again.
 
         Args:
             facts: JSON values; everything that the tensor depends on.
@@ -78,25 +100,29 @@ class FeatureCache:
         return shared(("features", key), lambda: self._get(key, described, make))
 
     def clear(self) -> int:
-        """Delete all files; return how many there were."""
-        files = list(self.folder.glob("*.safetensors"))
+        """Delete all kept features, and nothing else; return how many files there were."""
+        files = [file for file in self.folder.glob("*.safetensors") if _KEY.fullmatch(file.stem)]
         for file in files:
             file.unlink(missing_ok=True)
         return len(files)
 
     def _get(self, key: str, described: str, make: Callable[[], Tensor]) -> Tensor:
         path = self.folder / f"{key}.safetensors"
-        if path.exists():
-            try:
-                return _read(path)
-            except (OSError, SafetensorError, KeyError, ValueError) as error:
-                warnings.warn(f"{path} is damaged and is made again ({error})", stacklevel=4)
+        try:
+            features = _read(path)
+            print(f"Features are read from {path}")
+            return features
+        except FileNotFoundError:
+            pass
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            warnings.warn(f"{path} cannot be used and is made again ({error})", stacklevel=4)
         features = make()
         metadata = {"facts": described, "digest": digest([("features", features)])}
         try:
             with atomic_write(path) as file:
                 file.write(save({"features": features.cpu().contiguous()}, metadata))
-        except OutputDirError as error:
+            print(f"Features are kept in {path}")
+        except OSError as error:
             warnings.warn(
                 f"the features cannot be kept for later runs: {error}; name another folder as "
                 "TEST.FEATURE_CACHE",
@@ -161,12 +187,15 @@ class FrozenFeatures(TrainerX):
                 yield self.model_inference(feature), label
 
     def image_features(self, loader: Any) -> Tensor:
-        """Return the features (images, embed_dim) of all images of a loader, in its order."""
+        """Return the features (images, embed_dim) of all images of a loader, in its order.
+
+        They are kept unless the images come by a transform or wrapper of the user's own, which
+        nothing but their code could tell apart.
+        """
         facts = {
             "transform": str(loader.dataset.transform),
             "images": image_list(loader.dataset.data_source),
             "batch_size": loader.batch_size,  # sums of floats depend on it in the last bits
-            "pillow": PIL.__version__,
         }
 
         def make() -> Tensor:
@@ -174,7 +203,9 @@ class FrozenFeatures(TrainerX):
             images = (self.parse_batch_test(batch)[0] for batch in batches)
             return torch.cat([self.model.encode_image(image) for image in images])
 
-        return self.kept(self.model.backbone, facts, make)
+        data = loader.dataset
+        known = type(data) is DatasetWrapper and isinstance(data.transform, ImageTransform)
+        return self.kept(self.model.backbone, facts, make) if known else make()
 
     def kept(
         self, backbone: nn.Module, facts: Mapping[str, Any], make: Callable[[], Tensor]
@@ -182,7 +213,7 @@ class FrozenFeatures(TrainerX):
         """Return what ``make`` computes with a frozen backbone, from the cache if there is one.
 
         Args:
-            backbone: its name, weights and device are added to the facts.
+            backbone: its name, weights and device, and :func:`encoder`, are added to the facts.
             facts, make: as for :meth:`FeatureCache.get`.
         """
         folder = self.cfg.TEST.FEATURE_CACHE
@@ -190,10 +221,13 @@ class FrozenFeatures(TrainerX):
             return make()
         if backbone not in _digests:
             _digests[backbone] = digest(sorted(backbone.state_dict().items()))
+        device = self.device.type
+        if device == "cpu":  # sums of floats depend on both in the last bits
+            device += f", {torch.get_num_threads()} threads, {get_cpu_capability()}"
         own = {
             "name": self.cfg.MODEL.BACKBONE.NAME,  # weights do not tell GELU from QuickGELU
             "backbone": _digests[backbone],
-            "device": self.device.type,
-            "torch": torch.__version__,
+            "device": device,
+            **encoder(),
         }
         return FeatureCache(folder).get({**own, **facts}, make)

@@ -27,9 +27,16 @@ class PixelCache:
 
     Attributes:
         used: bytes.
+
+    Raises:
+        ValueError: a negative limit.
     """
 
     def __init__(self, limit: int) -> None:
+        if limit < 0:
+            raise ValueError(
+                f"DATALOADER.PIXEL_CACHE_MB is {limit // 2**20}: it is a size, or 0 to keep nothing"
+            )
         self.limit = limit
         self.used = 0
         self._pixels: dict[str, torch.Tensor] = {}
@@ -67,7 +74,9 @@ class PixelLoader(DataLoader):  # type: ignore[type-arg]
     """Batches of a :class:`DatasetWrapper` with an :class:`ImageTransform`.
 
     While one batch trains, threads decode the next ones. Images and their order, crops and flips
-    are those of a plain loader; a pixel may differ by the rounding of another resize (1/255).
+    are those of a plain loader. Torch resizes in place of Pillow: bilinear pixels differ by 1/255
+    at most, bicubic ones rarely by more (17/255 was seen in noise), and nearest ones where two are
+    equally near.
 
     Args:
         dataset: the items and their transform.

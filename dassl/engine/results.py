@@ -16,7 +16,7 @@ from dassl.utils import read_json, write_json
 
 FORMAT_VERSION = 1
 
-# keys that cannot change a result
+# keys that cannot change a result, beyond the last bits
 _IRRELEVANT = {
     "OUTPUT_DIR",
     "RESUME",
@@ -24,6 +24,7 @@ _IRRELEVANT = {
     "DATALOADER.NUM_WORKERS",
     "DATALOADER.PIXEL_CACHE_MB",
     "DATALOADER.TEST.BATCH_SIZE",
+    "MODEL.TEXT_CHUNK",
     "TRAIN.CHECKPOINT_FREQ",
     "TRAIN.PRINT_FREQ",
     "TEST.COMPUTE_CMAT",

@@ -87,3 +87,21 @@ def test_one_class(backbone):
 def test_bad_options_are_named(backbone, options, message):
     with pytest.raises(ValueError, match=message):
         PromptLearner(backbone, NAMES, **options)
+
+
+def test_a_run_that_ran_out_of_memory_goes_on_in_smaller_chunks(build, tmp_path):
+    opts = ["TRAIN.CHECKPOINT_FREQ", 1]
+    run = build("CoOp", tmp_path, opts=opts)
+    after_epoch = run.after_epoch
+
+    def run_out_of_memory():
+        after_epoch()
+        raise MemoryError
+
+    run.after_epoch = run_out_of_memory
+    with pytest.raises(MemoryError):
+        run.train()
+    run.close_writer()
+    again = build("CoOp", tmp_path, opts=[*opts, "MODEL.TEXT_CHUNK", 2])
+    again.train()
+    assert again.start_epoch == 1 and (tmp_path / "results.json").exists()

@@ -1,5 +1,7 @@
 """Features that are kept: the same numbers, made once, and never trusted blindly."""
 
+import contextlib
+import errno
 import json
 import os
 import threading
@@ -11,6 +13,7 @@ from safetensors.torch import save_file
 
 import clip
 from dassl.utils import sharing
+from trainers import features
 from trainers.features import BatchFeatures, FeatureCache
 
 FROZEN = ["ZeroshotCLIP", "CoOp", "QCoOp", "CoCoOp"]
@@ -78,6 +81,29 @@ def test_other_features_are_made_for_other_inputs(scores, opts):
     assert torch.equal(scores("CoOp", *opts)[0], scores("CoOp", *opts, cache="")[0])
 
 
+@pytest.mark.parametrize("fact", ["threads", "code"])
+def test_other_features_are_made_by_other_means(scores, monkeypatch, fact):
+    scores("CoOp")
+    if fact == "code":
+        monkeypatch.setattr(features, "encoder", lambda: {"clip": "another version"})
+        assert scores("CoOp")[1] > 0
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert scores("CoOp")[1] > 0
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_images_by_a_transform_of_ones_own_are_not_kept(build, folder):
+    built = build("CoOp", "", opts=["TEST.FEATURE_CACHE", str(folder)])
+    transform = built.test_loader.dataset.transform
+    built.test_loader.dataset.transform = lambda image: transform(image).flip(-1)
+    built.image_features(built.test_loader)
+    assert not folder.exists()
+
+
 def test_a_changed_image_is_encoded_again(scores, build):
     scores("CoOp")
     image = build("CoOp", "").dm.dataset.test[3].impath
@@ -136,7 +162,7 @@ def test_a_damaged_file_is_reported_and_made_again(scores, folder, damage):
     expected, _ = scores("CoOp")
     (path,) = folder.iterdir()
     damage(path)
-    with pytest.warns(UserWarning, match=f"{path} is damaged"):
+    with pytest.warns(UserWarning, match=f"{path} cannot be used"):
         again, encoded = scores("CoOp")
     assert encoded > 0 and torch.equal(again, expected)
     assert scores("CoOp")[1] == 0
@@ -147,6 +173,18 @@ def test_a_folder_that_cannot_be_written_only_warns(scores, tmp_path):
     with pytest.warns(UserWarning, match="TEST.FEATURE_CACHE"):
         logits, _ = scores("CoOp", cache=tmp_path / "file")
     assert torch.equal(logits, scores("CoOp", cache="")[0])
+
+
+def test_a_full_disk_only_warns(folder, monkeypatch):
+    @contextlib.contextmanager
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    monkeypatch.setattr(features, "atomic_write", full)
+    with pytest.warns(UserWarning, match="No space left"):
+        kept = FeatureCache(str(folder)).get({"a": 1}, lambda: torch.zeros(3))
+    assert torch.equal(kept, torch.zeros(3))
 
 
 def test_writers_at_the_same_time_leave_one_whole_file(folder):
@@ -179,9 +217,14 @@ def test_clear_deletes_what_was_kept(folder):
     cache = FeatureCache(str(folder))
     for a in range(3):
         cache.get({"a": a}, lambda: torch.zeros(1))
-    (folder / "notes.txt").write_text("mine")
+    (folder / "prompt.safetensors").write_text("mine")
     assert cache.clear() == 3 and cache.clear() == 0
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    assert [path.name for path in folder.iterdir()] == ["prompt.safetensors"]
+
+
+def test_without_a_folder_nothing_is_cleared(command, tmp_path):
+    done = command("CoOp", tmp_path, "--no-feature-cache", "--clear-feature-cache")
+    assert done.returncode == 1 and "TEST.FEATURE_CACHE is empty" in done.stderr
 
 
 def test_runs_of_one_process_share_backbone_and_features(scores, build):

@@ -52,6 +52,12 @@ def test_a_run_encodes_each_view_once_and_learns(build, tmp_path, trainer):
     )
 
 
+def test_a_negative_number_is_refused(build, tmp_path):
+    run = build("CoOp", tmp_path, opts=["DATALOADER.CACHED_VIEWS", -1])
+    with pytest.raises(ValueError, match="CACHED_VIEWS is -1"):
+        run.before_train()
+
+
 def test_a_tower_that_sees_prompts_is_refused(build, tmp_path):
     run = build("MaPLe", tmp_path, opts=["DATALOADER.CACHED_VIEWS", 2])
     with pytest.raises(ValueError, match="CACHED_VIEWS is 2, but the image tower of MaPLe"):
