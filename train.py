@@ -137,10 +137,15 @@ def run_sweep(args: argparse.Namespace) -> None:
     """Run a grid in this process, and exit with 1 unless all its runs are finished then.
 
     Raises:
-        ValueError: the grid cannot be expanded, or flags are given that belong into it.
+        ValueError: the grid cannot be expanded, a run has no valid configuration, or flags are
+            given that belong into it.
+        UnknownConfigKeyError: opts, or a configuration file, has a key that there is not.
     """
+    from qprompt.dassl import Options
     from sweeps.work import sweep
 
+    if not args.sweep:
+        raise ValueError("--sweep-job is the number of a job of a sweep: give --sweep, too")
     allowed = {"sweep", "sweep_job", "root", "output_dir"}
     given = {key for key, value in vars(args).items() if value != vars(parse_args([]))[key]}
     if given - allowed:
@@ -152,9 +157,12 @@ def run_sweep(args: argparse.Namespace) -> None:
         raise ValueError("--sweep needs --root, the folder that holds the data sets")
     if torch.distributed.is_torchelastic_launched():
         raise ValueError("--sweep does one run at a time: start it without torchrun")
-    if not sweep(
-        args.sweep, args.root, args.output_dir or "output", run_unless_finished, args.sweep_job
-    ):
+
+    def check(argv: Sequence[str]) -> None:
+        Options.from_cfg(setup_cfg(parse_args(argv)))
+
+    output = args.output_dir or "output"
+    if not sweep(args.sweep, args.root, output, run_unless_finished, check, args.sweep_job):
         sys.exit(1)
 
 
@@ -164,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.clear_feature_cache:
             cache = FeatureCache(setup_cfg(args).TEST.FEATURE_CACHE)
             print(f"{cache.clear()} files deleted from {cache.folder}")
-        elif args.sweep:
+        elif args.sweep or args.sweep_job is not None:
             run_sweep(args)
         else:
             run(args)

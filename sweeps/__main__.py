@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import records, slots, slurm
-from sweeps.grid import PROTOCOLS, TRANSFER, Grid, SweepError, read_grids
+from sweeps.grid import PROTOCOLS, TRANSFER, Grid, SweepError, read_grids, write_grids
 from sweeps.jobs import expand
 
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -90,7 +90,7 @@ def _add_launcher(command: argparse.ArgumentParser) -> None:
 
 
 def _sweep(args: argparse.Namespace) -> str:
-    """Return the sweep as train.py takes it."""
+    """Return the sweep as :func:`sweeps.grid.read_grids` takes it."""
     if args.command == "file":
         return args.file
     given = {"protocol": args.command, **vars(args)}
@@ -109,14 +109,14 @@ def launch(args: argparse.Namespace) -> bool:
     """
     if args.jobs is not None and args.jobs < 1:
         raise SweepError(f"--jobs must be 1 or more, got {args.jobs}")
-    sweep = _sweep(args)
-    jobs = expand(read_grids(sweep), args.root, args.output)
+    grids = read_grids(_sweep(args))
+    jobs = expand(grids, args.root, args.output)
     if args.dry_run:
         for run in (run for job in jobs for run in job.runs):
             print(f"python {os.path.relpath(TRAIN)} {shlex.join(run.argv)}")
         return True
     command = [sys.executable, str(TRAIN), "--root", args.root, "--output-dir", args.output]
-    command += ["--sweep", sweep]
+    command += ["--sweep", write_grids(grids)]  # not the file, which may change before they start
     if args.launcher == "slurm":
         left = [i for i, job in enumerate(jobs) if not all(map(records.is_finished, job.runs))]
         logs = Path(args.output, "slurm")
@@ -138,8 +138,11 @@ def launch(args: argparse.Namespace) -> bool:
     logs = Path(args.output, "slots")
     slots.run_side_by_side(command, min(args.jobs, len(jobs)), logs)
     text, complete = records.summarize(jobs)
-    print(text if complete else f"{text}\nwarnings and crashes: {logs}", file=sys.stderr)
-    return complete
+    if complete:
+        # the folders do not tell results of another configuration; this looks at each of them
+        os.execv(sys.executable, command)
+    print(f"{text}\nwarnings and errors: {logs}", file=sys.stderr)
+    return False
 
 
 def main(argv: Sequence[str] | None = None) -> None:

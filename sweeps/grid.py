@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,26 @@ import yaml
 PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_generalization")
 TRANSFER = ("cross_dataset", "domain_generalization")  # trained on one data set, tested on others
 
-# what the grid itself sets for each run
-_RESERVED = (
-    "DATASET.ROOT",
-    "DATASET.NAME",
-    "DATASET.NUM_SHOTS",
-    "DATASET.SUBSAMPLE_CLASSES",
-    "OUTPUT_DIR",
-    "SEED",
-    "TRAINER.NAME",
-    "TRAINER.QPROMPT.BITS",
-)
+MAX_BITS = 8  # of qprompt.quantizer, which sweeps do not import
+
+# keys that opts may not set, and why
+_RESERVED = {
+    **dict.fromkeys(
+        (
+            "DATASET.ROOT",
+            "DATASET.NAME",
+            "DATASET.NUM_SHOTS",
+            "DATASET.SUBSAMPLE_CLASSES",
+            "OUTPUT_DIR",
+            "SEED",
+            "TRAINER.NAME",
+            "TRAINER.QPROMPT.BITS",
+        ),
+        "which the grid itself sets for each run",
+    ),
+    "RESUME": "but each run resumes from its own checkpoints",
+    "TEST.NO_TEST": "but a sweep needs the results of the tests",
+}
 
 
 class SweepError(ValueError):
@@ -39,7 +48,7 @@ class Grid:
         trainers: registered names, e.g. CoOp, QCoOp.
         datasets: names of files in ``configs/datasets``; for the transfer protocols those that are
             tested on (empty: the papers').
-        bits: bit-widths of the quantized trainers (empty: what their configuration says).
+        bits: bit-widths of the quantized trainers, 1 to 8 (empty: what their configuration says).
         shots: training images of each class.
         seeds: seeds, 0 or more.
         config: name of a file in ``configs/trainers/<trainer>`` (empty: the published setting).
@@ -76,10 +85,13 @@ class Grid:
         for name, least in (("bits", 1), ("shots", 1), ("seeds", 0)):
             if wrong := [value for value in getattr(self, name) if value < least]:
                 raise SweepError(f"{name} must be {least} or more, got {wrong[0]}")
+        if self.bits and max(self.bits) > MAX_BITS:
+            raise SweepError(f"bits must be {MAX_BITS} or less, got {max(self.bits)}")
         if not isinstance(self.opts, Mapping):
             raise SweepError(f"opts must map configuration keys to values, got {self.opts!r}")
-        if taken := sorted(set(self.opts) & set(_RESERVED)):
-            raise SweepError(f"opts sets {taken[0]}, which the grid itself sets for each run")
+        for key, why in _RESERVED.items():
+            if key in self.opts:
+                raise SweepError(f"opts sets {key}, {why}: leave it out")
 
 
 def read_grids(sweep: str) -> list[Grid]:
@@ -100,10 +112,18 @@ def read_grids(sweep: str) -> list[Grid]:
     except yaml.YAMLError as error:
         raise SweepError(f"{origin} is not valid YAML: {error}") from error
     nodes = content if isinstance(content, list) else [content]
+    if not nodes:
+        raise SweepError(f"{origin} names no grid: give one, or a list of them")
     try:
         return [_grid(node) for node in nodes]
     except SweepError as error:
         raise SweepError(f"{origin}: {error}") from error
+
+
+def write_grids(grids: Iterable[Grid]) -> str:
+    """Return grids as inline YAML, from which :func:`read_grids` reads the same ones."""
+    nodes = [asdict(grid) for grid in grids]
+    return yaml.safe_dump(nodes, default_flow_style=True, sort_keys=False, width=float("inf"))
 
 
 def check_known(what: str, name: object, known: Iterable[str]) -> None:

@@ -11,11 +11,10 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 
-from dassl.utils import atomic_write, mkdir_if_missing, sharing
+from dassl.utils import OutputDirError, atomic_write, mkdir_if_missing, sharing
 from sweeps import records
-from sweeps.grid import read_grids
+from sweeps.grid import SweepError, read_grids
 from sweeps.jobs import Job, Run, expand
 
 LOCK = ".lock"
@@ -23,7 +22,9 @@ LOCK = ".lock"
 Start = Callable[[Sequence[str]], None]
 
 
-def sweep(grids: str, root: str, output: str, start: Start, job: int | None = None) -> bool:
+def sweep(
+    grids: str, root: str, output: str, start: Start, check: Start, job: int | None = None
+) -> bool:
     """Run all of a sweep that is not finished and that no other process is on.
 
     Args:
@@ -31,60 +32,80 @@ def sweep(grids: str, root: str, output: str, start: Start, job: int | None = No
         root: folder that holds the data sets.
         output: folder that the runs' folders go into.
         start: runs train.py with some arguments; does nothing where that run is finished.
+        check: raises what is wrong with some arguments; called with those of all runs before the
+            first one starts.
         job: number of the only job to do, from 0.
 
     Returns:
         Whether all runs are finished.
 
     Raises:
-        SweepError: the sweep cannot be expanded.
+        SweepError: the sweep cannot be expanded, or has no such job; and what ``check`` raises.
     """
     jobs = expand(read_grids(grids), root, output)
     if job is not None:
-        jobs = jobs[job : job + 1]
-    work(jobs, start)
-    text, complete = records.summarize(jobs)
+        if not 0 <= job < len(jobs):
+            raise SweepError(f"--sweep-job must be from 0 to {len(jobs) - 1}, got {job}")
+        jobs = [jobs[job]]
+    for run in (run for job in jobs for run in job.runs):
+        check(run.argv)
+    text, complete = records.summarize(jobs, work(jobs, start))
     print(text, file=sys.stderr)
     return complete
 
 
-def work(jobs: Sequence[Job], start: Start) -> None:
+def work(jobs: Sequence[Job], start: Start) -> dict[Run, str]:
     """Run jobs in their order; neighbours on one data set share it, its features and the backbone.
 
     Each run leaves in its folder what it would leave as a process of its own; the terminal gets a
     line when it starts and one when it ends. A run that fails is recorded in its folder's
-    ``error.txt``; the runs that do not need its weights go on.
+    ``error.txt``, unless the folder holds results or cannot be written to; the runs that do not
+    need its weights go on.
+
+    Returns:
+        For each run that failed, its message.
     """
     runs = [run for job in jobs for run in job.runs]
     names = {run: f"[{i}/{len(runs)}] {run.folder}" for i, run in enumerate(runs, start=1)}
+    failures: dict[Run, str] = {}
     for _, group in groupby(jobs, key=lambda job: job.dataset):
         with sharing():
             for job in group:
-                with _locked(job.training.folder) as mine:
-                    if mine and _attempt(job.training, start, names):
-                        for run in job.evaluations:
-                            _attempt(run, start, names)
+                with _recorded(job.training, names, failures), _locked(job) as mine:
+                    for run in job.runs if mine else ():
+                        # results that are there are looked at even if there are no weights
+                        if job.training not in failures or records.is_finished(run):
+                            with _recorded(run, names, failures):
+                                _attempt(run, start, names[run])
+    return failures
 
 
-def _attempt(run: Run, start: Start, names: dict[Run, str]) -> bool:
-    """Return whether the run is finished."""
+def _attempt(run: Run, start: Start, name: str) -> None:
     fresh = not records.is_finished(run)
     if fresh:
-        print(names[run], flush=True)
-    try:
-        with _like_a_new_process():
-            start(run.argv)
-        score = records.score(run)
-    except Exception as error:
-        message = " ".join(str(error).split()) or type(error).__name__
-        with atomic_write(run.folder / records.ERROR, "w") as file:
-            file.write(f"{message}\n\n{traceback.format_exc()}")
-        print(f"{names[run]}: failed: {message}", flush=True)
-        return False
+        print(name, flush=True)
+    with _like_a_new_process():
+        start(run.argv)
+    score = records.score(run)
     (run.folder / records.ERROR).unlink(missing_ok=True)
     if fresh:
-        print(f"{names[run]}: {score}", flush=True)
-    return True
+        print(f"{name}: {score}", flush=True)
+
+
+@contextlib.contextmanager
+def _recorded(run: Run, names: dict[Run, str], failures: dict[Run, str]) -> Iterator[None]:
+    """Let an exception end this run alone: tell it, and put it into its folder and ``failures``."""
+    try:
+        yield
+    except Exception as error:
+        failures[run] = " ".join(str(error).split()) or type(error).__name__
+        print(f"{names[run]}: failed: {failures[run]}", flush=True)
+        if not records.is_finished(run):  # else it is the sweep that is wrong, not these results
+            with (
+                contextlib.suppress(OSError),  # that may be why it failed
+                atomic_write(run.folder / records.ERROR, "w") as file,
+            ):
+                file.write(f"{failures[run]}\n\n{traceback.format_exc()}")
 
 
 @contextlib.contextmanager
@@ -103,8 +124,16 @@ def _like_a_new_process() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Yield whether no other process works on ``folder``; a process that dies lets go of it."""
+def _locked(job: Job) -> Iterator[bool]:
+    """Yield whether no other process works on ``job``; a process that dies lets go of it.
+
+    Raises:
+        OSError: there cannot be a lock file; the message names it.
+    """
+    if all(map(records.is_finished, job.runs)):
+        yield True  # nothing is written
+        return
+    folder = job.training.folder
     mkdir_if_missing(folder)
     with open(folder / LOCK, "w") as file:
         try:
@@ -113,4 +142,9 @@ def _locked(folder: Path) -> Iterator[bool]:
             free = True
         except (BlockingIOError, PermissionError):
             free = False
+        except OSError as error:
+            raise OutputDirError(
+                f'Cannot lock "{file.name}" ({error.strerror}): choose an output folder on a file '
+                "system with locks"
+            ) from error
         yield free

@@ -5,7 +5,8 @@ import json
 import pytest
 import yaml
 
-from sweeps.grid import Grid, SweepError, read_grids
+from qprompt import quantizer
+from sweeps.grid import MAX_BITS, Grid, SweepError, read_grids, write_grids
 
 GRID = {"protocol": "base2new", "trainers": ["CoOp", "QCoOp"], "datasets": ["digits"]}
 
@@ -31,6 +32,18 @@ def test_a_list_of_grids_may_share_keys(tmp_path):
     assert first.seeds == second.seeds == (4,)
 
 
+def test_written_grids_are_read_as_they_were():
+    """Also small numbers, which JSON writes as YAML does not read them, and the order of opts."""
+    opts = {"OPTIM.STEPSIZE": [1e-05, 2], "OPTIM.LR": "0.5", "INPUT.SIZE": [8, 8], "A": None}
+    grids = [Grid("base2new", ["CoOp"], opts=opts), Grid("few_shot", ["QCoOp"], bits=[1, 8])]
+    assert read_grids(write_grids(grids)) == grids
+    assert list(read_grids(write_grids(grids))[0].opts) == list(opts)
+
+
+def test_bits_are_those_of_the_quantizer():
+    assert quantizer.MAX_BITS == MAX_BITS
+
+
 def test_a_value_named_twice_counts_once():
     assert Grid("few_shot", ["CoOp"], seeds=[1, 2, 1]).seeds == (1, 2)
 
@@ -46,10 +59,13 @@ def test_a_value_named_twice_counts_once():
         ({"seeds": [True]}, "seeds must be a list of whole numbers"),
         ({"seeds": [-1]}, "seeds must be 0 or more, got -1"),
         ({"bits": [0]}, "bits must be 1 or more, got 0"),
+        ({"bits": [2, 9]}, "bits must be 8 or less, got 9"),
         ({"shots": [0]}, "shots must be 1 or more, got 0"),
         ({"config": ["tiny"]}, "config must be a name"),
         ({"opts": ["OPTIM.LR", 1]}, "opts must map"),
-        ({"opts": {"SEED": 2}}, "opts sets SEED"),
+        ({"opts": {"SEED": 2}}, "opts sets SEED, which the grid itself sets"),
+        ({"opts": {"RESUME": "out"}}, "opts sets RESUME, but each run resumes from its own"),
+        ({"opts": {"TEST.NO_TEST": True}}, "opts sets TEST.NO_TEST, but a sweep needs the results"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path, change, message):
@@ -65,6 +81,7 @@ def test_a_wrong_key_or_value_is_named(tmp_path, change, message):
     [
         ("{protocol: base2new}", "the key trainers is missing"),
         ("{trainers: [CoOp]}", "the key protocol is missing"),
+        ("[]", "the sweep names no grid"),
         ("[base2new]", "expected keys and values"),
         ("{protocol: [", "not valid YAML"),
     ],

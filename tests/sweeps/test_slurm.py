@@ -9,7 +9,7 @@ import pytest
 
 from sweeps import __main__ as program
 from sweeps import slurm
-from sweeps.grid import SweepError
+from sweeps.grid import SweepError, read_grids
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -50,6 +50,18 @@ def test_one_array_element_for_each_job_that_is_left(cluster, tmp_path, capsys):
     assert submit(tmp_path / "out", "--gpus", "0")
     assert "1 of 2 jobs submitted" in capsys.readouterr().out
     assert "--array=" not in cluster.read_text() and "--gpus" not in cluster.read_text()
+
+
+def test_elements_do_what_the_sweep_file_said_when_it_was_submitted(monkeypatch, tmp_path):
+    submitted = []
+    monkeypatch.setattr(slurm, "submit", lambda command, *_, **__: submitted.extend(command))
+    file = tmp_path / "sweep.yaml"
+    file.write_text("{protocol: few_shot, trainers: [CoOp], datasets: [digits], seeds: [4]}")
+    grids = read_grids(str(file))
+    arguments = ["file", str(file), "--output", str(tmp_path / "out"), "--launcher", "slurm"]
+    assert program.launch(program.parse_args(arguments))
+    file.unlink()
+    assert read_grids(submitted[submitted.index("--sweep") + 1]) == grids
 
 
 def test_nothing_is_submitted_when_all_is_finished(monkeypatch, cluster, tmp_path, capsys):

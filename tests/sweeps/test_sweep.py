@@ -1,6 +1,8 @@
 """Sweeps of train.py in one process: they equal single runs, go on, and report what failed."""
 
 import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -94,31 +96,79 @@ def test_finished_runs_are_skipped_and_others_of_their_name_refused(sweep, quick
 
     changed = quick("base2new", datasets=["digits"], opts={"OPTIM.MAX_EPOCH": 3})
     assert sweep(tmp_path, changed) == 1
-    assert "differs in OPTIM.MAX_EPOCH (2 -> 3)" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert captured.err.startswith("0 of 2 runs finished\n")
+    for text in captured:
+        assert text.count("differs in OPTIM.MAX_EPOCH (2 -> 3)") == 2
+    assert not list(tmp_path.rglob("error.txt"))
+
+    assert sweep(tmp_path, grid) == 0
+    assert capsys.readouterr() == ("", "2 of 2 runs finished\n")
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+
+
+def test_processes_side_by_side_see_results_of_another_run(sweep, quick, data_root, tmp_path):
+    """Their launcher sees nothing but folders, in which everything looks finished."""
+    output, file = tmp_path / "out", tmp_path / "sweep.yaml"
+    grid = quick("few_shot", trainers=["ZeroshotCLIP"], datasets=["digits"])
+    assert sweep(output, grid) == 0
+    launch = [sys.executable, "-m", "sweeps", "file", str(file), "--root", str(data_root)]
+    for opts, code, finished in (grid["opts"], 0, 1), ({"OPTIM.MAX_EPOCH": 3}, 1, 0):
+        file.write_text(json.dumps(grid | {"opts": opts}))
+        done = subprocess.run(
+            [*launch, "--output", str(output), "--jobs", "2"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == code
+        assert done.stderr.startswith(f"{finished} of 1 runs finished\n")
+    assert "differs in OPTIM.MAX_EPOCH (2 -> 3)" in done.stderr
 
 
 def test_failing_runs_are_recorded_and_do_not_stop_the_rest(sweep, quick, tmp_path, capsys):
-    grids = [
-        quick("base2new", datasets=["eurosat", "digits"]),
-        quick("few_shot", datasets=["digits"], opts={"OPTIM.LRR": 1}),
-    ]
-    assert sweep(tmp_path, *grids) == 1
-    eurosat_base, eurosat_new, base, new, few_shot = folders(tmp_path, *grids)
+    grid = quick("base2new", datasets=["eurosat", "digits"])
+    assert sweep(tmp_path, grid) == 1
+    eurosat_base, eurosat_new, base, new = folders(tmp_path, grid)
     captured = capsys.readouterr()
-    assert "2 of 5 runs finished" in captured.err
+    assert "2 of 4 runs finished" in captured.err
     assert "EuroSAT expects its images under" in captured.err
-    assert 'did you mean "OPTIM.LR"' in captured.err
     for folder in (base, new):
         assert (folder / "results.json").exists()
     assert not eurosat_new.exists()
-    for folder in (eurosat_base, few_shot):
-        assert "Traceback" in (folder / "error.txt").read_text()
+    assert "Traceback" in (eurosat_base / "error.txt").read_text()
     assert "DatasetNotFoundError: EuroSAT" in (eurosat_base / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        ({"OPTIM.LRR": 1}, 'Unknown config key "OPTIM.LRR".*did you mean "OPTIM.LR"'),
+        ({"OPTIM.LR": "high"}, '"OPTIM.LR" in the options must be a float'),
+        ({"TRAINER.QPROMPT.INTERVAL": 0}, "TRAINER.QPROMPT: interval must be .* got 0"),
+    ],
+)
+def test_a_wrong_configuration_is_found_before_the_first_run(sweep, quick, tmp_path, opts, message):
+    grids = [quick("base2new", datasets=["digits"]), quick("few_shot", opts=opts)]
+    assert re.match(f"error: .*{message}", sweep(tmp_path / "out", *grids))
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_job_of_a_sweep_is_a_job_that_there_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    sweep = "{protocol: few_shot, trainers: [CoOp], datasets: [dtd], config: tiny, seeds: [1, 2]}"
+    flags = ["--root", "DATA", "--output-dir", str(tmp_path / "out"), "--sweep", sweep]
+    for job in ("2", "-1"):
+        with pytest.raises(SystemExit, match=f"^error: --sweep-job must be from 0 to 1, got {job}"):
+            train.main([*flags, "--sweep-job", job])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--root", "x", "--sweep", "[]"], "names no grid"),
+        (["--root", "x", "--sweep-job", "0"], "--sweep-job .* give --sweep"),
         (["--root", "x", "--sweep", "[]", "--seed", "1"], "seed.*belong"),
         (["--root", "x", "--sweep", "[]", "OPTIM.LR", "1"], "opts.*belong"),
         (["--sweep", "[]"], "--sweep needs --root"),

@@ -1,5 +1,7 @@
 """Jobs in one process, with stand-ins for runs: order, failures, interruption, locks."""
 
+import errno
+import fcntl
 import json
 import subprocess
 import sys
@@ -85,7 +87,68 @@ def test_nothing_is_evaluated_without_its_training(jobs):
 
 def test_a_run_that_leaves_no_results_has_failed(jobs):
     work(jobs[:1], lambda argv: None)
-    assert "results.json" in records.summarize(jobs[:1])[0]
+    text, _ = records.summarize(jobs[:1])
+    assert "results.json" in text and "TEST.NO_TEST" in text
+
+
+def test_a_folder_that_cannot_be_made_fails_its_job_alone(jobs, capsys):
+    """As when somebody else owns it, or the disk is full: the reason can be recorded nowhere."""
+    training = jobs[0].training.folder
+    training.write_text("a file is in the way")
+    runs = Runs()
+    failures = work(jobs, runs)
+    assert runs.started == ["1a", "1b", "1c"]
+    message = f'Cannot create the folder "{training}" (File exists): choose a writable one'
+    assert f"[1/6] {training}: failed: {message}" in capsys.readouterr().out
+    text, complete = records.summarize(jobs, failures)
+    assert not complete
+    assert text.splitlines()[:2] == ["3 of 6 runs finished", f"{training}: {message}"]
+
+
+def test_an_evaluation_that_cannot_write_fails_alone(jobs):
+    jobs[0].evaluations[0].folder.write_text("a file is in the way")
+    runs = Runs()
+    text, _ = records.summarize(jobs, work(jobs, runs))
+    assert runs.started == ["0a", "0b", "0c", "1a", "1b", "1c"]
+    assert "5 of 6 runs finished" in text and "File exists" in text
+    assert records.ERROR not in text  # there is none to look at
+
+
+def test_a_file_system_without_locks_is_named(jobs, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    runs = Runs()
+    text, complete = records.summarize(jobs, work(jobs, runs))
+    assert not runs.started and not complete
+    lock = jobs[1].training.folder / LOCK
+    assert f'Cannot lock "{lock}" (No locks available): choose an output folder on' in text
+
+
+def test_results_of_another_run_fail_without_a_trace_in_their_folder(jobs, tmp_path, capsys):
+    def refuse(argv):
+        raise RuntimeError("results.json is of another run")
+
+    def content():
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+    work(jobs, Runs())
+    capsys.readouterr()
+    before = content()
+    failures = work(jobs, refuse)
+    assert content() == before
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6 and all(": failed: results.json is of another" in it for it in lines)
+    text, complete = records.summarize(jobs, failures)
+    assert not complete and text.splitlines() == [
+        "0 of 6 runs finished",
+        f"{jobs[0].training.folder} and 5 more: results.json is of another run",
+    ]
+
+    assert work(jobs, Runs()) == {}
+    assert capsys.readouterr().out == "" and content() == before
+    assert records.summarize(jobs) == ("6 of 6 runs finished", True)
 
 
 def test_interruption_ends_the_sweep_and_records_no_failure(jobs, tmp_path):
