@@ -60,8 +60,8 @@ def check_same_run(path: str | os.PathLike[str], cfg: CfgNode, **fields: Any) ->
     if not os.path.exists(path):
         return
     advice = (
-        "Go back to its settings, choose another OUTPUT_DIR, or move the old run away; a single run "
-        "can train on from its checkpoint with RESUME and another OUTPUT_DIR"
+        "Go back to its settings, choose another OUTPUT_DIR, or move the old run away; a single "
+        "run can train on from its checkpoint with RESUME and another OUTPUT_DIR"
     )
     try:
         record = read_json(path)
