@@ -1,1 +1,1 @@
-"""Side-by-side measurements: ``python -m benchmarks``. Not part of the tests."""
+"""Side-by-side measurements: ``python -m benchmarks``. Tests run them small, and assert no time."""

@@ -7,90 +7,113 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import io
-import os
-import platform
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from open_clip import IMAGENET_CLASSNAMES
 
-from benchmarks import evaluation, kmeans, steps, sweep, text
+import train
+from benchmarks import evaluation, kmeans, machine, models, steps, sweep, text
 from benchmarks.measure import Row
-from benchmarks.models import PATCH_SIZES, write_weights
-from benchmarks.table import to_json, to_markdown
-from dassl.utils import atomic_write, write_json
+from benchmarks.table import to_json, to_line, to_markdown
+from dassl.utils import atomic_write, mkdir_if_missing, write_json
+from trainers.base import PRECISIONS
 
 SECTIONS = ("kmeans", "step", "evaluation", "sweep", "text")
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
     add("--output", type=Path, default=Path("output/benchmarks"))
     add("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections")
-    add("--architecture", choices=PATCH_SIZES, default="ViT-B/32", help="with random weights")
+    add(
+        "--architecture",
+        choices=models.ARCHITECTURES,
+        default="ViT-B/32",
+        help="with random weights, or the embedded tiny model for a quick trial",
+    )
     add("--names", type=Path, help="class names, one a line (default: ImageNet's)")
-    add("--classes", type=int, default=100, help="classes of the training steps")
-    add("--threads", type=int, default=torch.get_num_threads())
-    add("--precision", default="fp32", help="PREC of training steps, on a GPU")
+    add("--classes", type=_positive, help="of step (default: 100) and text (10, 100, 1000)")
+    add("--threads", type=_positive, default=torch.get_num_threads())
+    add("--precision", choices=PRECISIONS, default="fp32", help="PREC of step, evaluation, sweep")
     add("--dataset", default="digits", help="of the sweep")
     add("--root", type=Path, help="folder of that data set, unless it is digits")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def measure(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return int(text)
+
+
+def read_names(path: Path | None, least: int) -> list[str]:
+    """Return class names, by default ImageNet's.
+
+    Raises:
+        OSError, ValueError: there is no such file, or there are fewer than ``least``.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path else IMAGENET_CLASSNAMES
+    names = [line for line in lines if line]
+    if len(names) < least:
+        raise ValueError(f"{path or 'ImageNet'} has {len(names)} class names, not {least}")
+    return names
+
+
+def measure(args: argparse.Namespace, names: Sequence[str], folder: Path) -> Iterator[Row]:
     """Yield the rows of the sections that are asked for."""
-    names = args.names.read_text().split("\n") if args.names else IMAGENET_CLASSNAMES
-    names = [name for name in names if name]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if "kmeans" in args.only:
         yield from kmeans.measure()
     if {"step", "evaluation", "sweep"} & set(args.only):
-        weights = write_weights(args.architecture, folder)
+        backbone = models.backbone(args.architecture, folder)
         if "step" in args.only:
-            yield from steps.measure(weights, names[: args.classes], folder, args.precision)
+            yield from steps.measure(backbone, names[: args.classes or 100], folder, args.precision)
         if "evaluation" in args.only:
-            yield from evaluation.measure(weights, folder, args.precision)
+            yield from evaluation.measure(backbone, folder, args.precision)
         if "sweep" in args.only:
             root = args.root or folder / "data"
-            yield from sweep.measure(weights, args.dataset, root, folder / "sweep")
+            output = folder / "sweep"
+            yield from sweep.measure(backbone, args.dataset, root, output, args.precision)
     if "text" in args.only:
-        yield from text.measure(args.architecture, names, device)
+        classes = [args.classes] if args.classes else [10, 100, 1000]
+        yield from text.measure(args.architecture, names, classes, device)
 
 
-def machine(args: argparse.Namespace) -> Mapping[str, str]:
-    """Return what the numbers depend on."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {
-        "architecture": f"{args.architecture}, random weights",
-        "processor": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "threads": str(args.threads),
-        "GPU": gpu if gpu == "none" else f"{gpu}, {args.precision}",
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def main() -> None:
-    args = parse_args()
+def run(argv: Sequence[str]) -> None:
+    """Measure and write; after each row, since the next may take long."""
+    args = parse_args(argv)
     torch.set_num_threads(args.threads)
+    names = read_names(args.names, args.classes or 1)
+    mkdir_if_missing(args.output)
+    described = machine.describe(argv, args.architecture, args.precision)
     rows: list[Row] = []
-    described = machine(args)
+    gc.collect()
+    gc.freeze()  # else collecting, before each repeat, would walk through all imported objects
     with tempfile.TemporaryDirectory() as folder:
         report = sys.stdout
         with contextlib.redirect_stdout(io.StringIO()):  # trainers talk
-            for row in measure(args, Path(folder)):
+            for row in measure(args, names, Path(folder)):
                 rows.append(row)
-                print(f"{row.section}, {row.name}: {row.ratio:.3g}", file=report, flush=True)
+                print(to_line(row), file=report, flush=True)
                 write_json(to_json(rows, described), args.output / "benchmarks.json")
                 with atomic_write(args.output / "benchmarks.md", "w") as file:
                     file.write(to_markdown(rows, described))
     print(f"Written to {args.output}")
 
 
+def main(argv: Sequence[str]) -> None:
+    try:
+        run(argv)
+    except train.USER_ERRORS as error:
+        sys.exit(f"error: {error}")
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

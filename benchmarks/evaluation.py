@@ -14,22 +14,27 @@ from dassl.engine import build_trainer
 SECTION = "Evaluation"
 
 
-def measure(weights: str, folder: Path, precision: str) -> Iterator[Row]:
-    """Yield one row: zero-shot and CoOp's prompts on the new half of digits."""
+def measure(backbone: str, folder: Path, precision: str) -> Iterator[Row]:
+    """Yield one row: CoOp's prompts, untrained, on the new half of digits.
+
+    Args:
+        backbone: what ``--backbone`` takes.
+        folder: for images, features and outputs.
+        precision: PREC of the trainer.
+    """
     cache = folder / "features"
 
-    def evaluate(features: str) -> None:
+    def evaluate(features: str) -> int:
         output = folder / "evaluated"
         shutil.rmtree(output, ignore_errors=True)
         opts = ("DATASET.NUM_SHOTS", 16, "DATASET.SUBSAMPLE_CLASSES", "new")
         opts += ("TEST.FEATURE_CACHE", features, "TRAINER.COOP.PREC", precision)
-        given = arguments("CoOp", "digits", folder / "data", weights, output, *opts)
+        given = arguments("CoOp", "digits", folder / "data", backbone, output, *opts)
         trainer = build_trainer(train.setup_cfg(train.parse_args(given)))
-        images.append(len(trainer.dm.dataset.test))
         trainer.test()
+        return len(trainer.dm.dataset.test)
 
-    images: list[int] = []
     sides = {"not kept": lambda: evaluate(""), "kept": lambda: evaluate(str(cache))}
-    measured = compare(sides, repeats=3)
+    measured, images = compare(sides, repeats=3)
     note = "building the trainer and reading the weights included"
-    yield Row(SECTION, f"CoOp, {images[0]} images", measured, note)
+    yield Row(SECTION, f"CoOp, {images['kept']} images", measured, note)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import kmeans1d
 import numpy as np
@@ -24,21 +24,12 @@ def measure() -> Iterator[Row]:
     numbers = weights.double().numpy()
     for k in (2, 16):
         for name, cluster in OTHERS.items():
-            found: dict[str, Tensor] = {}
-            sides = {
-                name: functools.partial(_keep, found, name, cluster, numbers, k),
-                "qprompt": functools.partial(_keep, found, "qprompt", _ours, weights, k),
-            }
-            measured = compare(sides, repeats=3, seconds=30)
-            squares = _squares(weights, found["qprompt"]) / _squares(weights, found[name])
+            sides = {name: partial(cluster, numbers, k), "qprompt": partial(_ours, weights, k)}
+            measured, centroids = compare(sides, repeats=9, seconds=30)
+            squares = _squares(numbers, centroids["qprompt"]) / _squares(numbers, centroids[name])
             note = f"sum of squares {squares:.5f} of that of {name}"
-            yield Row(SECTION, f"{N:,} numbers, {k} centroids", measured, note)
-
-
-def _keep(
-    found: dict[str, Tensor], name: str, cluster: Callable[..., Tensor], *args: object
-) -> None:
-    found[name] = cluster(*args)
+            what = f"{N:,} numbers, {k} centroids"
+            yield Row(SECTION, what, measured, note, {"squares_ratio": squares})
 
 
 def _scikit_learn(numbers: np.ndarray, k: int) -> Tensor:
@@ -59,7 +50,7 @@ def _ours(weights: Tensor, k: int) -> Tensor:
     return centroids
 
 
-def _squares(weights: Tensor, centroids: Tensor) -> float:
+def _squares(numbers: np.ndarray, centroids: Tensor) -> float:
     centroids = np.sort(centroids.double().numpy())
-    nearest = np.searchsorted((centroids[1:] + centroids[:-1]) / 2, weights.double().numpy())
-    return float(np.square(weights.double().numpy() - centroids[nearest]).sum())
+    nearest = np.searchsorted((centroids[1:] + centroids[:-1]) / 2, numbers)
+    return float(np.square(numbers - centroids[nearest]).sum())

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
-Side = Callable[[], object]
+Side = Callable[[], Any]
 LONG = 60  # seconds after which the state left by another side does not matter
 
 
@@ -22,58 +24,87 @@ class Measurement:
 
     Attributes:
         seconds: of each repeat.
+        user_seconds, system_seconds: of each repeat, what processors spent on this process and on
+            children that it has waited for; other guests of a shared machine do not add to it.
         peak_bytes: largest memory of a repeat beside what was in use before it; None: not known.
     """
 
     seconds: list[float] = field(default_factory=list)
+    user_seconds: list[float] = field(default_factory=list)
+    system_seconds: list[float] = field(default_factory=list)
     peak_bytes: int | None = None
 
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
 
+    @property
+    def processor_median(self) -> float:
+        return statistics.median(map(sum, zip(self.user_seconds, self.system_seconds, strict=True)))
+
+    def time(self, side: Side) -> Any:
+        """Run a side once, add the seconds that it took, and return its result."""
+        gc.collect()
+        user, system = _processor_seconds()
+        begin = time.perf_counter()
+        result = side()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - begin)
+        user_after, system_after = _processor_seconds()
+        self.user_seconds.append(user_after - user)
+        self.system_seconds.append(system_after - system)
+        return result
+
 
 @dataclass
 class Row:
-    """One line of the table; the ratio is that of the medians, first side over second.
+    """One line of the table; ratios are those of the medians, first side over second.
 
     Attributes:
         section, name: what was measured.
-        sides: the measurements by name; the reference first.
+        sides: the two measurements by name; the reference first.
         note: what else to know, such as agreement of the results.
+        numbers: those of the note, by name.
     """
 
     section: str
     name: str
     sides: dict[str, Measurement]
     note: str = ""
+    numbers: dict[str, float] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
-        medians = [side.median for side in self.sides.values() if side.seconds]
-        return medians[0] / medians[1] if len(medians) == 2 else None
+        return _ratio([side.median for side in self.sides.values()])
+
+    @property
+    def processor_ratio(self) -> float | None:
+        return _ratio([side.processor_median for side in self.sides.values()])
 
     @property
     def memory_ratio(self) -> float | None:
-        peaks = [side.peak_bytes for side in self.sides.values() if side.peak_bytes]
-        return peaks[0] / peaks[1] if len(peaks) == 2 else None
+        return _ratio([side.peak_bytes for side in self.sides.values()])
 
 
 def compare(
     sides: Mapping[str, Side], repeats: int = 5, seconds: float = 120
-) -> dict[str, Measurement]:
+) -> tuple[dict[str, Measurement], dict[str, Any]]:
     """Run the sides in turn, and again, until there are enough repeats or time is up.
 
     A side runs once untimed before each timed run, because the other side has left caches and the
     allocator in its own state, which is not that of a training loop; not if it takes so long that
-    this cannot matter. Memory is measured in a round of its own.
+    this cannot matter. Memory is measured in a round of its own, before any result is kept.
 
     Args:
         sides: functions by name.
         repeats: rounds that are timed.
         seconds: no further round begins after so many; there is always one.
+
+    Returns:
+        The measurements, and what the sides returned in the last round.
     """
-    measured, long = {}, set()
+    measured, results, long = {}, {}, set()
     for name, side in sides.items():
         begin = time.perf_counter()
         measured[name] = Measurement(peak_bytes=_peak_of(side))
@@ -84,19 +115,21 @@ def compare(
         for name, side in sides.items():
             if name not in long:
                 side()
-            measured[name].seconds.append(_time_of(side))
+            results[name] = measured[name].time(side)
         if time.perf_counter() - begin > seconds:
             break
-    return measured
+    return measured, results
 
 
-def _time_of(side: Side) -> float:
-    gc.collect()
-    begin = time.perf_counter()
-    side()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
+def _ratio(values: Sequence[float | None]) -> float | None:
+    first, second = values
+    return first / second if first and second else None
+
+
+def _processor_seconds() -> tuple[float, float]:
+    """Return user and system seconds so far."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime for usage in used), sum(usage.ru_stime for usage in used)
 
 
 def _peak_of(side: Side) -> int | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from clip.weights import TINY_NAME
+
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -25,15 +27,21 @@ def make_images(root: Path, names: Sequence[str], size: int = 96) -> None:
             Image.fromarray(pixels).save(folder / f"{i}.jpg")
 
 
+def config(trainer: str, backbone: str) -> str:
+    """Return the name of a trainer's configuration: the published setting, or the tiny model's."""
+    if backbone == TINY_NAME:
+        return TINY_NAME
+    return "vit_b16_c2_ep5_batch4_2ctx" if "MaPLe" in trainer else "vit_b16"
+
+
 def arguments(
     trainer: str, dataset: str, root: Path, backbone: str, output: Path, *opts: object
 ) -> list[str]:
-    """Return the arguments of train.py for a run with seed 1 in the published setting."""
-    config = "vit_b16_c2_ep5_batch4_2ctx" if "MaPLe" in trainer else "vit_b16"
+    """Return the arguments of train.py for a run with seed 1."""
     return [
         *("--root", str(root), "--seed", "1", "--trainer", trainer, "--backbone", backbone),
         *("--dataset-config-file", f"configs/datasets/{dataset}.yaml"),
-        *("--config-file", f"configs/trainers/{trainer}/{config}.yaml"),
+        *("--config-file", f"configs/trainers/{trainer}/{config(trainer, backbone)}.yaml"),
         *("--output-dir", str(output)),
         *map(str, opts),
     ]

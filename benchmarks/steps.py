@@ -14,20 +14,21 @@ import torch
 
 import qprompt
 import train
-from benchmarks.measure import Row, compare
+from benchmarks.measure import Row, Side, compare
 from benchmarks.runs import arguments, make_images
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed, sharing
 from qprompt.quantizer import Quantizer
+from trainers.base import PromptTrainer
 
 SECTION = "Training step"
 
 
-def measure(weights: str, names: Sequence[str], folder: Path, precision: str) -> Iterator[Row]:
+def measure(backbone: str, names: Sequence[str], folder: Path, precision: str) -> Iterator[Row]:
     """Yield a row for each trainer and text encoding, and for each quantized trainer.
 
     Args:
-        weights: file of a backbone.
+        backbone: what ``--backbone`` takes.
         names: class names.
         folder: for images and outputs.
         precision: PREC of the trainers.
@@ -35,43 +36,54 @@ def measure(weights: str, names: Sequence[str], folder: Path, precision: str) ->
     root = folder / "images"
     make_images(root, names)
 
-    def step(trainer: str, batch: int, *opts: object) -> Callable[[], object]:
+    def build(trainer: str, *opts: object) -> PromptTrainer:
         node = "MAPLE" if "MaPLe" in trainer else "COOP"
         opts = (f"TRAINER.{node}.PREC", precision, *opts)
-        given = arguments(trainer, "folder", root, weights, folder / "out", *opts)
+        given = arguments(trainer, "folder", root, backbone, folder / "out", *opts)
         cfg = train.setup_cfg(train.parse_args(given))
         set_random_seed(cfg.SEED)
-        built = build_trainer(cfg)
-        built.set_model_mode("train")
-        built.batch_idx, built.num_batches = 0, 2
-        images = torch.randn(batch, 3, *cfg.INPUT.SIZE)
-        data = {"img": images, "label": torch.arange(batch) % len(names)}
-        return lambda: built.forward_backward(data)
+        return build_trainer(cfg)
 
-    where = f"{len(names)} classes"
     with sharing():  # one backbone for all; not while measuring, since features would be shared
-        coop, maple = step("CoOp", 32), step("MaPLe", 4)
-        qcoop, qmaple = step("QCoOp", 32), step("QMaPLe", 4)
-        full = step("CoOp", 32, "MODEL.TEXT_ENCODING", "full")
-        full_maple = step("MaPLe", 4, "MODEL.TEXT_ENCODING", "full")
-    pairs = [
-        (f"CoOp, batch 32, 16 context tokens, {where}", {"full": full, "shared": coop}),
-        (f"CoOp on open_clip's own towers, {where}", {"open_clip": _plain(full), "shared": coop}),
-        (f"MaPLe, batch 4, depth 9, {where}", {"full": full_maple, "shared": maple}),
-        (f"QCoOp beside CoOp, {where}", {"CoOp": coop, "QCoOp": qcoop}),
-        (f"QMaPLe beside MaPLe, {where}", {"MaPLe": maple, "QMaPLe": qmaple}),
-    ]
-    for name, sides in pairs:
-        measured = compare(sides, seconds=240)
-        note = ""
-        if "beside" in name:
-            quantized = list(sides)[1]
-            share = _quantizing(sides[quantized]) / measured[quantized].median
-            note = f"forward and step of the quantizers: {100 * share:.2f}% of the step"
-        yield Row(SECTION, name, measured, note)
+        coop, maple, qcoop, qmaple = map(build, ("CoOp", "MaPLe", "QCoOp", "QMaPLe"))
+        full_coop, full_maple = (
+            build(name, "MODEL.TEXT_ENCODING", "full") for name in ("CoOp", "MaPLe")
+        )
+    where = f"{len(names)} classes"
+    batch, tokens = _batch_size(coop), coop.settings.N_CTX
+    full, shared = _step(full_coop), _step(coop)
+    measured, _ = compare({"full": full, "shared": shared}, seconds=240)
+    yield Row(SECTION, f"CoOp, batch {batch}, {tokens} context tokens, {where}", measured)
+    measured, _ = compare({"open_clip": _plain(full), "shared": shared}, seconds=240)
+    yield Row(SECTION, f"CoOp on open_clip's own towers, {where}", measured)
+    batch, depth = _batch_size(maple), maple.settings.PROMPT_DEPTH
+    measured, _ = compare({"full": _step(full_maple), "shared": _step(maple)}, seconds=240)
+    yield Row(SECTION, f"MaPLe, batch {batch}, depth {depth}, {where}", measured)
+    for plain, quantized in ((coop, qcoop), (maple, qmaple)):
+        reference, name = plain.cfg.TRAINER.NAME, quantized.cfg.TRAINER.NAME
+        step = _step(quantized)
+        measured, _ = compare({reference: _step(plain), name: step}, seconds=240)
+        share = _quantizing(step) / measured[name].median
+        note = f"forward and step of the quantizers: {100 * share:.2f}% of the step"
+        numbers = {"quantizers_share": share}
+        yield Row(SECTION, f"{name} beside {reference}, {where}", measured, note, numbers)
 
 
-def _plain(step: Callable[[], object]) -> Callable[[], object]:
+def _batch_size(trainer: PromptTrainer) -> int:
+    return trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+
+
+def _step(trainer: PromptTrainer) -> Side:
+    """Return a training step on random images."""
+    batch = _batch_size(trainer)
+    images = torch.randn(batch, 3, *trainer.cfg.INPUT.SIZE)
+    data = {"img": images, "label": torch.arange(batch) % trainer.dm.num_classes}
+    trainer.set_model_mode("train")
+    trainer.batch_idx, trainer.num_batches = 0, 2
+    return lambda: trainer.forward_backward(data)
+
+
+def _plain(step: Side) -> Side:
     """Let open_clip encode the images, as in code that takes its towers as they are."""
 
     def run() -> object:
@@ -81,7 +93,7 @@ def _plain(step: Callable[[], object]) -> Callable[[], object]:
     return run
 
 
-def _quantizing(step: Callable[[], object]) -> float:
+def _quantizing(step: Side) -> float:
     """Return the median seconds that a training step spends in its quantizers."""
     spent = [0.0]
 

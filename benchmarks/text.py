@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,47 +12,42 @@ from torch import Tensor, nn
 
 import clip
 from benchmarks.measure import Row, compare
-from benchmarks.models import random_clip
+from benchmarks.models import load
 
 SECTION = "Text tower, forward and backward"
 FITS = 100  # classes whose 77 positions are run at once; more of them in chunks, computed twice
 
 
-def measure(architecture: str, names: Sequence[str], device: torch.device) -> Iterator[Row]:
-    """Yield a row for each number of classes and of context tokens."""
-    model = random_clip(architecture).to(device)
+def measure(
+    architecture: str, names: Sequence[str], classes: Sequence[int], device: torch.device
+) -> Iterator[Row]:
+    """Yield a row for each number of context tokens and of classes, as far as there are names."""
+    model = load(architecture).to(device)
     for n_ctx in (4, 16):
-        for classes in (10, 100, 1000):
-            if classes <= len(names):
-                yield _row(model, list(names[:classes]), n_ctx)
+        for n in classes:
+            if n <= len(names):
+                yield _row(model, list(names[:n]), n_ctx)
 
 
 def _row(model: nn.Module, names: list[str], n_ctx: int) -> Row:
     prompts = _Prompts(model, names, n_ctx)
     chunk = 0 if len(names) <= FITS else FITS
-    outputs: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def side(name: str, **options: Any) -> None:
-        outputs[name] = prompts.step(**options)
-
-    sides = {
-        "full": functools.partial(side, "full", full=True, chunk=chunk),
-        "shared": functools.partial(side, "shared"),
-    }
-    measured = compare(sides)
-    difference = max(
-        _relative(ours, theirs)
-        for ours, theirs in zip(outputs["shared"], outputs["full"], strict=True)
-    )
-    bytes_ = [prompts.saved_bytes(**options) for options in ({"full": True}, {})]
-    full, shared = (f"{number / 2**20:,.0f} MiB" for number in bytes_)
+    sides = {"full": partial(prompts.step, full=True, chunk=chunk), "shared": prompts.step}
+    measured, results = compare(sides)
+    difference = max(map(_relative, results["shared"], results["full"]))
+    full, shared = prompts.saved_bytes(full=True), prompts.saved_bytes()
     note = (
         f"largest relative difference {difference:.1e}; kept for the gradient: "
-        f"full {full}, shared {shared}, ratio {bytes_[0] / bytes_[1]:.1f}"
+        f"full {full / 2**20:,.0f} MiB, shared {shared / 2**20:,.0f} MiB, ratio {full / shared:.1f}"
     )
     if chunk:
         note += f"; full ran in chunks of {chunk}, each computed twice, since it would not fit"
-    return Row(SECTION, f"{len(names)} classes, {n_ctx} context tokens", measured, note)
+    numbers = {
+        "relative_difference": difference,
+        "full_saved_bytes": full,
+        "shared_saved_bytes": shared,
+    }
+    return Row(SECTION, f"{len(names)} classes, {n_ctx} context tokens", measured, note, numbers)
 
 
 class _Prompts:
