@@ -18,9 +18,8 @@ from torch.nn import functional as F
 
 from clip.layers import attend, blocks, check_depth, finish, project, replace
 
-BLOCK = (
-    32  # tokens of a block, at least; longer ones compare more tokens of different texts in vain
-)
+# tokens of a block, at least; longer ones compare more tokens of different texts in vain
+BLOCK = 32
 
 
 class Layout(NamedTuple):
