@@ -9,41 +9,30 @@ Source: "Quantized Prompt for Efficient Generalization of Vision-Language Models
 arXiv:2407.10704.
 """
 
-from .attach import named_quantizers, quantize_, refit_, remove_, step_
+from .api import named_quantizers, quantize_, refit_, remove_, step_
 from .errors import (
-    AlreadyQuantizedError,
-    EmptyWeightsError,
-    HalfPrecisionOverflowError,
     InvalidOptionError,
-    NameTakenError,
-    NonFiniteWeightsError,
+    InvalidWeightsError,
     NoParameterError,
-    NotQuantizedError,
     PackedFileError,
     PackedMismatchError,
     QPromptError,
-    TiedParameterError,
 )
 from .kmeans import kmeans_1d
 from .packing import load_packed_, pack, payload_bytes, read_metadata, unpack
-from .quantizer import Quantizer
+from .quantizer import Quantizer, QuantizerOptions
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AlreadyQuantizedError",
-    "EmptyWeightsError",
-    "HalfPrecisionOverflowError",
     "InvalidOptionError",
-    "NameTakenError",
+    "InvalidWeightsError",
     "NoParameterError",
-    "NonFiniteWeightsError",
-    "NotQuantizedError",
     "PackedFileError",
     "PackedMismatchError",
     "QPromptError",
     "Quantizer",
-    "TiedParameterError",
+    "QuantizerOptions",
     "kmeans_1d",
     "load_packed_",
     "named_quantizers",

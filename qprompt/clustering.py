@@ -12,12 +12,6 @@ from torch import Tensor
 
 from .quantizer import Quantizer
 
-# The paper names both constants and gives no value. These are ours: an interval of a few epochs
-# of few-shot training, and about the divergence that two samples of one distribution show by
-# chance for 2048 weights and two bins, (k - 1) / N = 0.0005, doubled.
-INTERVAL = 50
-KL_THRESHOLD = 0.001
-
 
 def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
     """KL(p || q) in nats of two histograms, sum_i p_i log(p_i / q_i).
@@ -50,25 +44,25 @@ def adapt_(pairs: Sequence[Tuple[Quantizer, Tensor]]) -> int:
         Number of codebooks that were fitted.
 
     Raises:
-        NonFiniteWeightsError, HalfPrecisionOverflowError: weights cannot be fitted.
+        InvalidWeightsError: weights cannot be fitted.
     """
-    alike: Dict[Tuple[int, torch.device], List[Tuple[Quantizer, Tensor]]] = {}
-    for quantizer, weight in pairs:  # a GPU answers for all of one kind in one transfer
+    groups: Dict[Tuple[int, torch.device], List[Tuple[Quantizer, Tensor]]] = {}
+    for quantizer, weight in pairs:  # a GPU answers for a whole group in one transfer
         quantizer.steps += 1
-        kind = (quantizer.bits, quantizer.steps.device)
-        alike.setdefault(kind, []).append((quantizer, weight))
-    return sum(_adapt_alike(group) for group in alike.values())
+        key = (quantizer.bits, quantizer.steps.device)
+        groups.setdefault(key, []).append((quantizer, weight))
+    return sum(_adapt_group(group) for group in groups.values())
 
 
-def _adapt_alike(pairs: Sequence[Tuple[Quantizer, Tensor]]) -> int:
+def _adapt_group(pairs: Sequence[Tuple[Quantizer, Tensor]]) -> int:
     steps = torch.stack([quantizer.steps for quantizer, _ in pairs]).tolist()
-    due = [pair for i, pair in enumerate(pairs) if steps[i] >= pair[0].interval]
+    due = [pair for i, pair in enumerate(pairs) if steps[i] >= pair[0].options.interval]
     if not due:
         return 0
     now = torch.stack([quantizer.histogram(weight) for quantizer, weight in due])
     then = torch.stack([quantizer.counts for quantizer, _ in due])
     kl = kl_divergence(now, then).tolist()
-    drifted = [pair for i, pair in enumerate(due) if kl[i] > pair[0].kl_threshold]
+    drifted = [pair for i, pair in enumerate(due) if kl[i] > pair[0].options.kl_threshold]
     for quantizer, weight in drifted:
         quantizer.fit_(weight)
     return len(drifted)

@@ -12,21 +12,60 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import asdict
+import re
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple, Type
 
 from torch import nn
 
-from .attach import named_quantizers, quantize_, remove_, step_
-from .compat import after_load
-from .config import Options, add_config
-from .errors import AlreadyQuantizedError, NameTakenError, NoParameterError
-from .packing import FULL, INFERENCE, pack, payload_bytes
+from .api import named_quantizers, quantize_, remove_, step_
+from .errors import InvalidOptionError, NoParameterError
+from .packing import pack, payload_bytes
+from .quantizer import QuantizerOptions
 
 __all__ = ["Options", "Quantized", "add_config", "quantized"]
 
 PACKED, PACKED_BEST = "prompt.safetensors", "prompt-best.safetensors"
 BEST_CHECKPOINT = "model-best.pth.tar"
+MODES = ("qat", "ptq")
+
+
+@dataclass(frozen=True)
+class Options(QuantizerOptions):
+    """The keys of the configuration node TRAINER.QPROMPT, in lower case.
+
+    Raises:
+        InvalidOptionError: a value is outside its range.
+    """
+
+    mode: str = "qat"  # quantize while training, or after it ("ptq")
+    params: str = ""  # a regular expression; empty: every trainable tensor of 2 or more dimensions
+
+    def __post_init__(self) -> None:
+        try:
+            super().__post_init__()
+            if self.mode not in MODES:
+                raise InvalidOptionError(f"mode must be one of {MODES}, got {self.mode!r}")
+            re.compile(self.params)
+        except (InvalidOptionError, TypeError, re.error) as error:
+            raise InvalidOptionError(f"TRAINER.QPROMPT: {error}") from error
+
+    @classmethod
+    def from_cfg(cls, cfg: Any) -> Options:
+        """Reads the node; a missing node or key means the default."""
+        node: Any = getattr(cfg.TRAINER, "QPROMPT", None)
+        keys = [(f.name, f.name.upper()) for f in fields(cls)]
+        return cls(**{name: getattr(node, key) for name, key in keys if hasattr(node, key)})
+
+
+def add_config(cfg: Any) -> None:
+    """Adds TRAINER.QPROMPT with its defaults to a Dassl configuration, unless it is there."""
+    if not hasattr(cfg.TRAINER, "QPROMPT"):
+        node = type(cfg)()
+        for key, value in asdict(Options()).items():
+            setattr(node, key.upper(), value)
+        cfg.TRAINER.QPROMPT = node
+
 
 if TYPE_CHECKING:
 
@@ -50,10 +89,8 @@ class Quantized(_Trainer):
     """Quantizes the prompts of the Dassl trainer that follows it in the list of bases.
 
     Beside each checkpoint lies the packed prompt: prompt.safetensors for the last one,
-    prompt-best.safetensors for the best; prompts that have a smaller form for inference (see
-    `pack`) also leave prompt-inference.safetensors and prompt-best-inference.safetensors. With MODE
-    ptq checkpoints stay those of the plain trainer, and what is tested and packed is their
-    quantization.
+    prompt-best.safetensors for the best. With MODE ptq checkpoints stay those of the plain trainer,
+    and what is tested and packed is their quantization.
     """
 
     def check_cfg(self, cfg: Any) -> None:
@@ -64,7 +101,8 @@ class Quantized(_Trainer):
         self.qprompt = Options.from_cfg(self.cfg)
         super().build_model()
         for _, module in self._prompted():
-            after_load(module, _report_missing)
+            after_load: Any = module.register_load_state_dict_post_hook
+            after_load(_report_missing)
         if self.qprompt.mode == "qat":  # after the optimizer and INIT_WEIGHTS
             self._quantize()
 
@@ -77,8 +115,6 @@ class Quantized(_Trainer):
 
     def save_model(self, epoch: int, directory: str, *args: Any, **kwargs: Any) -> None:
         super().save_model(epoch, directory, *args, **kwargs)
-        if self.qprompt.mode == "none":
-            return
         model_name = kwargs.get("model_name", args[2] if len(args) > 2 else "")
         last = model_name != BEST_CHECKPOINT
         best = kwargs.get("is_best", bool(args and args[0])) or not last
@@ -87,16 +123,17 @@ class Quantized(_Trainer):
         if plain:
             self._quantize()
         try:
-            facts: Dict[str, Any] = {**self.packed_metadata(), "epoch": epoch + 1}
-            for folder, module in self._prompted():
-                if any(named_quantizers(module)):
-                    os.makedirs(os.path.join(directory, folder), exist_ok=True)
+            metadata: Dict[str, Any] = {**self.packed_metadata(), "epoch": epoch + 1}
+            for folder, module in self._quantized_modules():
+                os.makedirs(os.path.join(directory, folder), exist_ok=True)
+                for form, packed in self.packed_modules(module).items():
                     for name in names:
-                        path = os.path.join(directory, folder, name)
-                        pack(module, path, **facts)
-                        if hasattr(module, "inference_state"):
-                            root, suffix = os.path.splitext(path)
-                            pack(module, f"{root}-{INFERENCE}{suffix}", INFERENCE, **facts)
+                        root, extension = os.path.splitext(name)
+                        pack(
+                            packed,
+                            os.path.join(directory, folder, root + form + extension),
+                            **metadata,
+                        )
         finally:
             if plain:
                 for _, module in self._prompted():
@@ -117,14 +154,14 @@ class Quantized(_Trainer):
     def run_summary(self) -> Dict[str, Any]:
         """Adds bits, bytes of the packed prompt and number of codebook fits."""
         inherited: Dict[str, Any] = getattr(super(), "run_summary", dict)()
-        modules = [module for _, module in self._prompted() if any(named_quantizers(module))]
+        modules = [module for _, module in self._quantized_modules()]
         if not modules:
             return {"bits": None, **inherited}
         quantizers = [quantizer for module in modules for _, quantizer in named_quantizers(module)]
         return {
             **inherited,
             "bits": self.qprompt.bits,
-            "stored_bytes": sum(payload_bytes(module, _form(module)) for module in modules),
+            "stored_bytes": sum(payload_bytes(self.packed_modules(m)[""]) for m in modules),
             "codebook_fits": sum(int(quantizer.fits) for quantizer in quantizers),
         }
 
@@ -136,11 +173,21 @@ class Quantized(_Trainer):
             "ctx_init": self._context_initialisation(),
         }
 
+    def packed_modules(self, module: nn.Module) -> Dict[str, nn.Module]:
+        """What is packed of a registered model, by what is added to the file's name.
+
+        The model itself, unless the plain trainer has such a method: it may add smaller modules
+        that are enough for inference.
+        """
+        inherited: Any = getattr(super(), "packed_modules", None)
+        return inherited(module) if inherited else {"": module}
+
     def _context_initialisation(self) -> str:
         """CTX_INIT of the node named like the trainer or a base of it, or else of any node."""
         nodes = {key: node for key, node in self.cfg.TRAINER.items() if hasattr(node, "CTX_INIT")}
-        own = [nodes[c.__name__.upper()] for c in type(self).__mro__ if c.__name__.upper() in nodes]
-        return next((str(node.CTX_INIT) for node in own or nodes.values() if node.CTX_INIT), "")
+        bases = [c.__name__.upper() for c in type(self).__mro__]
+        chosen = [nodes[name] for name in bases if name in nodes] or list(nodes.values())
+        return next((str(node.CTX_INIT) for node in chosen if node.CTX_INIT), "")
 
     def _prompted(self) -> Iterator[Tuple[str, nn.Module]]:
         """Registered models; never a wrapper, since buffers written on replicas are lost."""
@@ -148,6 +195,11 @@ class Quantized(_Trainer):
         for name, module in self._models.items():
             if module is not None:
                 yield name, module.module if isinstance(module, wrappers) else module
+
+    def _quantized_modules(self) -> Iterator[Tuple[str, nn.Module]]:
+        for name, module in self._prompted():
+            if any(named_quantizers(module)):
+                yield name, module
 
     def _quantize(self) -> None:
         options = asdict(self.qprompt)
@@ -183,18 +235,18 @@ def quantized(trainer_class: Type[Any]) -> Type[Any]:
         trainer_class: a subclass of the host's TrainerX.
 
     Raises:
-        AlreadyQuantizedError: it is a quantized trainer itself.
-        NameTakenError: another class is registered under that name.
+        InvalidOptionError: it is a quantized trainer itself, or another class is registered under
+            that name.
     """
     name = f"Q{trainer_class.__name__}"
     if issubclass(trainer_class, Quantized):
-        raise AlreadyQuantizedError(f"{trainer_class.__name__} is a quantized trainer already")
+        raise InvalidOptionError(f"{trainer_class.__name__} is a quantized trainer already")
     bases = (Quantized, trainer_class)
     registry: Any = importlib.import_module("dassl.engine").TRAINER_REGISTRY
     if name in registry.registered_names():
         known: Type[Any] = registry.get(name)
         if not all(issubclass(known, base) for base in bases):
-            raise NameTakenError(
+            raise InvalidOptionError(
                 f"'{name}' is registered already, by {known.__module__}.{known.__qualname__}, "
                 f"which is no quantized {trainer_class.__name__}; rename one of the two"
             )
@@ -208,11 +260,6 @@ def quantized(trainer_class: Type[Any]) -> Type[Any]:
     counterpart: Type[Any] = type(name, bases, about)
     registry.register()(counterpart)  # as a decorator: called directly, Dassl's returns nothing
     return counterpart
-
-
-def _form(module: nn.Module) -> str:
-    """Form that the module is in; see `pack`."""
-    return INFERENCE if getattr(module, "in_inference_form", False) else FULL
 
 
 def _report_missing(module: nn.Module, keys: Any) -> None:

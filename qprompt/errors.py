@@ -1,4 +1,4 @@
-"""Every error that the library raises on purpose; each message says what to do."""
+"""The errors that a caller may want to tell apart; each message says what to do."""
 
 from __future__ import annotations
 
@@ -8,39 +8,15 @@ class QPromptError(Exception):
 
 
 class InvalidOptionError(QPromptError, ValueError):
-    """An option lies outside its range."""
+    """An argument lies outside its range, or does not fit the module that it is for."""
 
 
-class EmptyWeightsError(QPromptError, ValueError):
-    """A tensor without elements cannot be clustered."""
-
-
-class NonFiniteWeightsError(QPromptError, ValueError):
-    """Weights contain NaN or infinity."""
-
-
-class HalfPrecisionOverflowError(QPromptError, ValueError):
-    """A value does not fit into half precision, the precision that files store."""
+class InvalidWeightsError(QPromptError, ValueError):
+    """Weights are empty, hold NaN or infinity, or exceed half precision."""
 
 
 class NoParameterError(QPromptError, ValueError):
-    """No parameter of the module is selected for quantization."""
-
-
-class TiedParameterError(QPromptError, ValueError):
-    """A selected parameter is used under several names."""
-
-
-class AlreadyQuantizedError(QPromptError, ValueError):
-    """A selected parameter is quantized already."""
-
-
-class NameTakenError(QPromptError, ValueError):
-    """A trainer's name is registered for another class."""
-
-
-class NotQuantizedError(QPromptError, ValueError):
-    """The module has no quantized parameter."""
+    """A module has no parameter to quantize, or none that is quantized."""
 
 
 class PackedFileError(QPromptError, ValueError):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .errors import EmptyWeightsError, InvalidOptionError, NonFiniteWeightsError
+from .errors import InvalidOptionError, InvalidWeightsError
 
 # The dynamic programme chooses among this many splits (all of them, where there are no more).
 CANDIDATES = 1024
@@ -20,13 +20,13 @@ LLOYD_STEPS = 200
 
 
 def require_clusterable(x: Tensor, name: str) -> None:
-    """Raises the typed error for a tensor that is empty or holds NaN or infinity."""
+    """Raises InvalidWeightsError for a tensor that is empty or holds NaN or infinity."""
     if x.numel() == 0:
-        raise EmptyWeightsError(f"{name} has no elements; there is nothing to cluster")
+        raise InvalidWeightsError(f"{name} has no elements; there is nothing to cluster")
     finite = torch.isfinite(x)
     if not finite.all():
         bad = int(x.numel() - finite.sum())
-        raise NonFiniteWeightsError(
+        raise InvalidWeightsError(
             f"{name} holds {bad} NaN or infinite values out of {x.numel()}; "
             "lower the learning rate or look at the data that produced them"
         )
@@ -50,7 +50,7 @@ def kmeans_1d(x: Tensor, k: int) -> Tensor:
 
     Raises:
         InvalidOptionError: `k` is out of range.
-        EmptyWeightsError, NonFiniteWeightsError: `x` cannot be clustered.
+        InvalidWeightsError: `x` cannot be clustered.
     """
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_CENTROIDS:
         raise InvalidOptionError(f"k must be an integer from 1 to {MAX_CENTROIDS}, got {k!r}")

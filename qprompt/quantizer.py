@@ -1,18 +1,24 @@
-"""The straight-through quantizer of one weight tensor, an nn.Module used as a parametrization."""
+"""The straight-through quantizer of one weight tensor, its options, and rounding for the rest."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from .errors import HalfPrecisionOverflowError, InvalidOptionError
+from .errors import InvalidOptionError, InvalidWeightsError
 from .kmeans import kmeans_1d, require_clusterable
 
 MAX_BITS = 8
 STORED = torch.float16  # the precision of centroids in files, and therefore in the model
+
+# The paper names both constants and gives no value. These are ours: an interval of a few epochs
+# of few-shot training, and about the divergence that two samples of one distribution show by
+# chance for 2048 weights and two bins, (k - 1) / N = 0.0005, doubled.
+INTERVAL = 50
+KL_THRESHOLD = 0.001
 
 
 def uniform_levels(x: Tensor, k: int) -> Tensor:
@@ -34,21 +40,50 @@ CODEBOOKS: Dict[str, Callable[[Tensor, int], Tensor]] = {
 }
 
 
-def check_options(bits: Any, interval: Any, kl_threshold: Any, codebook: Any) -> None:
-    """Raises InvalidOptionError for the first option that lies outside its range."""
+@dataclass(frozen=True)
+class QuantizerOptions:
+    """How weights are quantized, and when their codebook is fitted again.
 
-    def integer(value: Any) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool)
+    Args:
+        bits: 1 to 8; a codebook has 2^bits centroids.
+        normalize: whether the codebook follows mean and standard deviation between fits.
+        interval: training steps between two fits at least.
+        kl_threshold: divergence in nats above which the codebook is fitted again.
+        codebook: "kmeans" or "uniform".
 
-    if not (integer(bits) and 1 <= bits <= MAX_BITS):
-        raise InvalidOptionError(f"bits must be an integer from 1 to {MAX_BITS}, got {bits!r}")
-    if not (integer(interval) and interval >= 1):
-        raise InvalidOptionError(f"interval must be a positive number of steps, got {interval!r}")
-    number = isinstance(kl_threshold, float) or integer(kl_threshold)
-    if not number or math.isnan(kl_threshold) or kl_threshold < 0:
-        raise InvalidOptionError(f"kl_threshold must be a number >= 0, got {kl_threshold!r}")
-    if codebook not in CODEBOOKS:
-        raise InvalidOptionError(f"codebook must be one of {sorted(CODEBOOKS)}, got {codebook!r}")
+    Raises:
+        InvalidOptionError: a value is outside its range.
+    """
+
+    bits: int = 1
+    normalize: bool = True
+    interval: int = INTERVAL
+    kl_threshold: float = KL_THRESHOLD
+    codebook: str = "kmeans"
+
+    def __post_init__(self) -> None:
+        def integer(value: Any) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool)
+
+        kl = self.kl_threshold
+        valid = {
+            "bits": integer(self.bits) and 1 <= self.bits <= MAX_BITS,
+            "normalize": isinstance(self.normalize, bool),
+            "interval": integer(self.interval) and self.interval >= 1,
+            "kl_threshold": (isinstance(kl, float) or integer(kl)) and kl >= 0,
+            "codebook": self.codebook in CODEBOOKS,
+        }
+        allowed = {
+            "bits": f"an integer from 1 to {MAX_BITS}",
+            "normalize": "a bool",
+            "interval": "a positive number of steps",
+            "kl_threshold": "a number >= 0",
+            "codebook": f"one of {sorted(CODEBOOKS)}",
+        }
+        for option in valid:
+            if not valid[option]:
+                value = getattr(self, option)
+                raise InvalidOptionError(f"{option} must be {allowed[option]}, got {value!r}")
 
 
 class Quantizer(nn.Module):
@@ -64,15 +99,8 @@ class Quantizer(nn.Module):
     estimator (arXiv:1308.3432).
 
     Args:
-        bits: 1 to 8.
-        normalize: whether the codebook follows mu and sigma between fits.
-        interval: training steps between two fits at least.
-        kl_threshold: divergence in nats above which the codebook is fitted again.
-        codebook: "kmeans" or "uniform".
+        options: bits, kind of codebook, and when it is fitted again.
         name: of the parameter, for messages.
-
-    Raises:
-        InvalidOptionError: an option is outside its range.
     """
 
     # State that a checkpoint carries: centroids of the normalised weights, the histogram of the
@@ -86,26 +114,25 @@ class Quantizer(nn.Module):
     fits: Tensor
     normalized: Tensor
 
-    def __init__(
-        self,
-        bits: int,
-        normalize: bool,
-        interval: int,
-        kl_threshold: float,
-        codebook: str,
-        name: str = "weight",
-    ) -> None:
+    def __init__(self, options: QuantizerOptions, name: str = "weight") -> None:
         super().__init__()
-        check_options(bits, interval, kl_threshold, codebook)
-        self.bits, self.normalize, self.name = bits, normalize, name
-        self.interval, self.kl_threshold, self.kind = interval, kl_threshold, codebook
-        self.register_buffer("codebook", torch.zeros(2**bits, dtype=torch.float64))
-        self.register_buffer("counts", torch.zeros(2**bits, dtype=torch.float64))
-        for number, value in (("steps", 0), ("fits", 0), ("normalized", normalize)):
+        self.options, self.name = options, name
+        k = 2**options.bits
+        self.register_buffer("codebook", torch.zeros(k, dtype=torch.float64))
+        self.register_buffer("counts", torch.zeros(k, dtype=torch.float64))
+        for number, value in (("steps", 0), ("fits", 0), ("normalized", options.normalize)):
             self.register_buffer(number, torch.tensor(value, dtype=torch.float64))
 
+    @property
+    def bits(self) -> int:
+        return self.options.bits
+
     def extra_repr(self) -> str:
-        return f"{self.name}, bits={self.bits}, codebook={self.kind}, normalize={self.normalize}"
+        options = self.options
+        return (
+            f"{self.name}, bits={options.bits}, codebook={options.codebook}, "
+            f"normalize={options.normalize}"
+        )
 
     def forward(self, weight: Tensor) -> Tensor:
         indices, centroids = self.encode(weight)
@@ -136,13 +163,12 @@ class Quantizer(nn.Module):
         values, all of them half-precision numbers, are then mapped to themselves exactly.
 
         Raises:
-            EmptyWeightsError, NonFiniteWeightsError, HalfPrecisionOverflowError: naming the
-                parameter.
+            InvalidWeightsError: naming the parameter.
         """
         require_clusterable(weight, f"parameter '{self.name}'")
-        centroids = CODEBOOKS[self.kind](weight.detach(), len(self.codebook))
+        centroids = CODEBOOKS[self.options.codebook](weight.detach(), len(self.codebook))
         if not torch.isfinite(_stored(centroids, weight.dtype)).all():
-            raise HalfPrecisionOverflowError(
+            raise InvalidWeightsError(
                 f"parameter '{self.name}' needs the centroid {float(centroids.abs().max()):g}, "
                 f"beyond half precision ({torch.finfo(STORED).max:g}); leave it out with `params`"
             )
@@ -161,7 +187,7 @@ class Quantizer(nn.Module):
 
     def _moments(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
         """Mean and standard deviation in double precision, or 0 and 1."""
-        if not self.normalize:
+        if not self.options.normalize:
             return self.codebook.new_zeros(()), self.codebook.new_ones(())
         weight = weight.detach().float()
         mu = weight.mean(dtype=torch.float64)
@@ -174,6 +200,21 @@ class Quantizer(nn.Module):
         for name, buffer in exact.items():  # half() and float() move them, no more
             setattr(self, name, buffer.to(getattr(self, name).device))
         return self
+
+
+class Rounding(nn.Module):
+    """Rounds weights to the precision of files; the gradient passes straight through.
+
+    So that what trains is what ships also for the weights beside the codebooks.
+    """
+
+    def forward(self, weight: Tensor) -> Tensor:
+        rounded = weight.detach().to(STORED).to(weight.dtype)
+        return rounded + (weight - weight.detach())
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Lets `module.name = tensor` set the latent weights."""
+        return weight
 
 
 def number_below(bounds: Tensor, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import clip
+import qprompt
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner
@@ -19,12 +20,12 @@ class Constant(nn.Module):
     """What a projection yields once training is over: it stands in its place.
 
     Attributes:
-        value: frozen parameter (n_ctx, vision width).
+        value: parameter (n_ctx, vision width).
     """
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()
-        self.value = nn.Parameter(value, requires_grad=False)
+        self.value = nn.Parameter(value.detach().clone())
 
     def forward(self, prompts: Tensor) -> Tensor:
         return self.value
@@ -92,26 +93,18 @@ class MultiModalPromptLearner(ContextLearner):
         projections = zip(self.compound_prompt_projections, self.compound_prompts_text, strict=True)
         return self.proj(self.ctx), [project(prompt) for project, prompt in projections]
 
-    def inference_state(self) -> dict[str, Tensor]:
-        """Return all that the prompts follow from once training is over, by parameter name."""
-        image, deep_image = self.image_prompts()
-        state = {"ctx": self.ctx, "proj.value": image}
-        for i, (text, image) in enumerate(zip(self.compound_prompts_text, deep_image, strict=True)):
-            state[f"compound_prompts_text.{i}"] = text
-            state[f"compound_prompt_projections.{i}.value"] = image
-        return state
-
     @property
-    def in_inference_form(self) -> bool:
+    def is_compact(self) -> bool:
         """Whether the projections' results stand in their place."""
         return isinstance(self.proj, Constant)
 
-    def to_inference_(self) -> None:
-        """Put the projections' results in their place, for good."""
-        with torch.no_grad():
-            image, deep_image = self.image_prompts()
-        self.proj = Constant(image)
-        self.compound_prompt_projections = nn.ModuleList(map(Constant, deep_image))
+    def compact(self) -> MultiModalPromptLearner:
+        """Return a copy that is enough for inference: the projections' results in their place."""
+        image, deep_image = self.image_prompts()
+        learner = copy.deepcopy(self)
+        learner.proj = Constant(image)
+        learner.compound_prompt_projections = nn.ModuleList(map(Constant, deep_image))
+        return learner
 
 
 class MultiModalCLIP(PromptedCLIP):
@@ -128,20 +121,6 @@ class MultiModalCLIP(PromptedCLIP):
     def encode_image(self, image: Tensor) -> Tensor:
         beside_patches, deep = self.prompt_learner.image_prompts()
         return clip.encode_image(self.backbone, self.cast(image), beside_patches, deep)
-
-    def inference_state(self) -> dict[str, Tensor]:
-        """As that of the prompt learner."""
-        state = self.prompt_learner.inference_state()
-        return {f"prompt_learner.{name}": value for name, value in state.items()}
-
-    @property
-    def in_inference_form(self) -> bool:
-        """As that of the prompt learner."""
-        return self.prompt_learner.in_inference_form
-
-    def to_inference_(self) -> None:
-        """As that of the prompt learner."""
-        self.prompt_learner.to_inference_()
 
 
 @TRAINER_REGISTRY.register()
@@ -163,3 +142,30 @@ class MaPLe(PromptTrainer):
 
     def trained_module(self) -> nn.Module:
         return self.model
+
+    def load_weights(self, module: nn.Module, path: str) -> None:
+        """Load weights as every trainer does; those of a compact learner make this one compact."""
+        learner = module.prompt_learner
+        if _holds_compact_learner(path) and not learner.is_compact:
+            compact = _as_registered(learner.compact())
+            qprompt.load_packed_(compact, path)
+            for constant in filter(lambda m: isinstance(m, Constant), compact.modules()):
+                constant.requires_grad_(False)  # nothing trains them, or quantizes them again
+            module.prompt_learner = compact.prompt_learner
+        else:
+            super().load_weights(module, path)
+
+    def packed_modules(self, module: nn.Module) -> dict[str, nn.Module]:
+        """Return what QMaPLe packs: the model, and the compact learner."""
+        compact = _as_registered(module.prompt_learner.compact())
+        if module.prompt_learner.is_compact:
+            return {"": compact}
+        return {"": module, "-inference": compact}
+
+
+def _as_registered(learner: nn.Module) -> nn.ModuleDict:
+    return nn.ModuleDict({"prompt_learner": learner})  # the name in checkpoints of the whole model
+
+
+def _holds_compact_learner(path: str) -> bool:
+    return path.endswith(".safetensors") and "prompt_learner.proj.value" in qprompt.unpack(path)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from qprompt import NonFiniteWeightsError, Quantizer
+from qprompt import InvalidWeightsError, Quantizer, QuantizerOptions
 from qprompt.clustering import adapt_, kl_divergence
 
 
@@ -22,7 +24,7 @@ def adapt(quantizer, weight):
 
 
 def fitted(interval, kl_threshold):
-    quantizer = Quantizer(2, True, interval, kl_threshold, "kmeans", "ctx")
+    quantizer = Quantizer(QuantizerOptions(2, True, interval, kl_threshold), "ctx")
     quantizer.fit_(weights())
     return quantizer
 
@@ -44,16 +46,16 @@ def test_no_fit_below_the_divergence():
     assert not any(adapt(quantizer, weights() * 5 + 3) for _ in range(5)), "moments do not count"
     assert int(quantizer.steps) == 5
     divergence = float(kl_divergence(quantizer.histogram(other_shape()), quantizer.counts))
-    quantizer.kl_threshold = divergence * 1.001
+    quantizer.options = replace(quantizer.options, kl_threshold=divergence * 1.001)
     assert not adapt(quantizer, other_shape())
-    quantizer.kl_threshold = divergence * 0.999
+    quantizer.options = replace(quantizer.options, kl_threshold=divergence * 0.999)
     assert adapt(quantizer, other_shape())
 
 
 def test_fitted_codebook_is_that_of_the_current_weights():
     quantizer = fitted(1, 0.01)
     adapt(quantizer, other_shape())
-    fresh = Quantizer(2, True, 1, 0.01, "kmeans")
+    fresh = Quantizer(QuantizerOptions(2, True, 1, 0.01))
     fresh.fit_(other_shape())
     assert torch.equal(quantizer.codebook, fresh.codebook)
     assert torch.equal(quantizer.counts, fresh.counts)
@@ -74,7 +76,7 @@ def test_divergence_of_empty_bins():
 
 def test_diverged_training_names_the_parameter():
     quantizer = fitted(1, 0.01)
-    with pytest.raises(NonFiniteWeightsError, match="'ctx'"):
+    with pytest.raises(InvalidWeightsError, match="'ctx'"):
         adapt(quantizer, torch.full((64, 64), float("nan")))
 
 
@@ -87,7 +89,7 @@ def test_each_codebook_is_judged_for_itself():
         (4, other_shape()),
     ]:
         for found in (pairs, alone):
-            quantizer = Quantizer(bits, True, 2, 0.01, "kmeans", "ctx")
+            quantizer = Quantizer(QuantizerOptions(bits, True, 2, 0.01), "ctx")
             quantizer.fit_(weights())
             quantizer.steps += bits % 2
             found.append((quantizer, weight))

@@ -179,6 +179,7 @@ def test_config_node_is_settable_and_added_once(cfg):
     [
         ({"BITS": 9}, "TRAINER.QPROMPT: bits .* got 9"),
         ({"MODE": "qta"}, "mode must be one of .*'qta'"),
+        ({"MODE": "none"}, "mode must be one of .*'none'"),
         ({"CODEBOOK": "median"}, "'median'"),
         ({"INTERVAL": 0}, "interval .* got 0"),
         ({"KL_THRESHOLD": -1.0}, "kl_threshold .* got -1.0"),
@@ -247,16 +248,6 @@ def test_post_training_quantization_trains_and_saves_the_plain_model(cfg, tmp_pa
     assert not torch.equal(trainer.tests[0], plain.tests[0])
 
 
-def test_mode_none_is_the_plain_trainer(cfg, tmp_path):
-    trainer = QCoOp(with_options(cfg, MODE="none"))
-    trainer.train()
-    plain = CoOp(cfg)
-    plain.train()
-    assert trainer.log == plain.log and torch.equal(trainer.tests[0], plain.tests[0])
-    assert not os.path.exists(path_of(cfg))
-    assert trainer.run_summary() == {"bits": None}
-
-
 def test_refits_are_counted_and_logged(cfg):
     trainer = QCoOp(with_options(cfg, BITS=2, INTERVAL=5, KL_THRESHOLD=0.0))
     trainer.train()
@@ -275,7 +266,8 @@ def test_summary_extends_that_of_the_host(cfg, monkeypatch):
     monkeypatch.setattr(CoOp, "run_summary", lambda self: host, raising=False)
     summary = QCoOp(cfg).run_summary()
     assert summary["more"] == 1 and summary["stored_bytes"] > 7
-    assert QCoOp(with_options(cfg, MODE="none")).run_summary() == {**host, "bits": None}
+    unquantized = QCoOp(with_options(cfg, MODE="ptq"))
+    assert unquantized.run_summary() == {**host, "bits": None}
 
 
 def test_resume_in_the_middle_is_the_same_run(cfg):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from qprompt import EmptyWeightsError, InvalidOptionError, NonFiniteWeightsError, kmeans_1d
+from qprompt import InvalidOptionError, InvalidWeightsError, kmeans_1d
 from qprompt.kmeans import CANDIDATES, _lloyd, _Points
 
 SAMPLES = {
@@ -137,7 +137,7 @@ def test_input_keeps_its_graph_out():
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_non_finite_input(bad):
-    with pytest.raises(NonFiniteWeightsError, match="1 NaN or infinite values out of 3"):
+    with pytest.raises(InvalidWeightsError, match="1 NaN or infinite values out of 3"):
         kmeans_1d(torch.tensor([1.0, bad, 2.0]), 2)
 
 
@@ -148,5 +148,5 @@ def test_bad_number_of_centroids(k):
 
 
 def test_empty_input():
-    with pytest.raises(EmptyWeightsError):
+    with pytest.raises(InvalidWeightsError):
         kmeans_1d(torch.ones(0), 2)

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from qprompt import (
-    HalfPrecisionOverflowError,
     InvalidOptionError,
-    NonFiniteWeightsError,
+    InvalidWeightsError,
     Quantizer,
+    QuantizerOptions,
     kmeans_1d,
 )
 from qprompt.quantizer import number_below
@@ -39,7 +39,7 @@ def weights(shape, dtype, seed=0):
 
 
 def fitted(weight, bits, normalize=True, codebook="kmeans"):
-    quantizer = Quantizer(bits, normalize, 10, 0.01, codebook, "ctx")
+    quantizer = Quantizer(QuantizerOptions(bits, normalize, codebook=codebook), "ctx")
     quantizer.fit_(weight)
     return quantizer
 
@@ -79,7 +79,7 @@ def test_half_precision_values_are_kept_to_the_last_bit(dtype):
         generator = torch.Generator().manual_seed(seed)
         chosen = every[torch.randint(len(every), (16,), generator=generator)].sort().values
         value = chosen.to(dtype)[torch.randint(16, (50,), generator=generator)]
-        quantizer = Quantizer(4, True, 10, 0.01, "kmeans")
+        quantizer = Quantizer(QuantizerOptions(4))
         quantizer.fit_(value)
         assert torch.equal(quantizer(value), value)
 
@@ -151,7 +151,7 @@ def test_codebook_survives_conversion(kind):
 
 def test_state_dict_round_trip():
     weight = weights((4, 64), torch.float32)
-    quantizer, other = fitted(weight, 3), Quantizer(3, True, 10, 0.01, "kmeans")
+    quantizer, other = fitted(weight, 3), Quantizer(QuantizerOptions(3))
     quantizer.steps += 7
     other.load_state_dict(quantizer.state_dict())
     assert torch.equal(other(weight), quantizer(weight))
@@ -160,14 +160,14 @@ def test_state_dict_round_trip():
 
 def test_non_finite_weights_name_the_parameter():
     weight = torch.tensor([[1.0, float("nan")]])
-    with pytest.raises(NonFiniteWeightsError, match="parameter 'ctx' holds 1 NaN"):
+    with pytest.raises(InvalidWeightsError, match="parameter 'ctx' holds 1 NaN"):
         fitted(weight, 1)
 
 
 def test_overflow_of_half_precision_names_the_parameter():
-    with pytest.raises(HalfPrecisionOverflowError, match="'ctx' needs the centroid 80000"):
+    with pytest.raises(InvalidWeightsError, match="'ctx' needs the centroid 80000"):
         fitted(torch.tensor([[80000.0, 0.0]]), 1)
-    with pytest.raises(HalfPrecisionOverflowError):
+    with pytest.raises(InvalidWeightsError):
         fitted(torch.tensor([[65500.0, 0.0]]).bfloat16(), 1)
 
 
@@ -187,4 +187,4 @@ def test_overflow_of_half_precision_names_the_parameter():
 def test_options_outside_their_range(change, message):
     options = {"bits": 1, "interval": 1, "kl_threshold": 0.0, "codebook": "kmeans", **change}
     with pytest.raises(InvalidOptionError, match=message):
-        Quantizer(normalize=True, **options)
+        QuantizerOptions(**options)

@@ -283,13 +283,13 @@ def full_size():
     )
     text = CLIPTextCfg(width=512, heads=8, layers=9, mlp_ratio=0.01)
     torch.manual_seed(0)
-    return MultiModalPromptLearner(CLIP(512, vision, text), NAMES, depth=9)
+    return MultiModalPromptLearner(CLIP(512, vision, text).requires_grad_(False), NAMES, depth=9)
 
 
 def test_four_bit_file_of_the_papers_size(full_size, tmp_path):
+    weights = sum(p.numel() for p in full_size.parameters() if p.dim() > 1)
     qprompt.quantize_(full_size, bits=4)
     sizes = [len(q.codebook) for _, q in qprompt.named_quantizers(full_size)]
-    weights = sum(site.weight.numel() for site in qprompt.attach.sites(full_size) if site.quantizer)
     assert weights == 3_548_160 and sizes == [16] * 18
     payload = weights // 2 + 18 * 16 * 2 + 9 * 768 * 2
     path = tmp_path / "prompt.safetensors"
@@ -335,7 +335,6 @@ def test_inference_form_of_a_run_gives_the_logits_of_the_full_form(build, tmp_pa
     for scores in others:
         assert inference_error(scores, expected) < 1e-3
     assert torch.equal(*others)
-    assert qprompt.read_metadata(compact)["form"] == "inference"
     with safe_open(compact, "pt") as file:
         payload = sum(file.get_tensor(key).nbytes for key in file.keys())  # noqa: SIM118
     assert ways[1].run_summary()["stored_bytes"] == payload
@@ -343,44 +342,44 @@ def test_inference_form_of_a_run_gives_the_logits_of_the_full_form(build, tmp_pa
         ways[1].load_model(str(full))
 
 
-def test_inference_form_at_the_papers_size(full_size, tmp_path):
-    path = tmp_path / "inference.safetensors"
-    plain = qprompt.pack(full_size, path, form="inference")
-    assert plain == qprompt.payload_bytes(full_size, "inference") == 9 * 2 * (512 + 768) * 2
-    qprompt.quantize_(full_size, bits=4)
-    quantized = qprompt.pack(full_size, path, form="inference")
-    assert quantized == 9 * (2 * 512 // 2 + 16 * 2 + 2 * 768 * 2)
+def test_compact_learner_at_the_papers_size(full_size, tmp_path):
+    path = tmp_path / "compact.safetensors"
+    learner = qprompt.quantize_(full_size, bits=4)
+    compact = learner.compact()
+    assert not learner.is_compact and compact.is_compact
+    stored = 9 * (2 * 512 // 2 + 16 * 2 + 2 * 768 * 2)
+    assert qprompt.pack(compact, path) == qprompt.payload_bytes(compact) == stored
     values = qprompt.unpack(path)
-    assert torch.equal(values["ctx"], full_size.ctx)
-    for name, value in full_size.inference_state().items():
-        torch.testing.assert_close(values[name].float(), value, rtol=2**-11, atol=1e-7)
-    qprompt.remove_(full_size)
+    assert torch.equal(values["ctx"], learner.ctx)
+    image, deep = learner.image_prompts()
+    torch.testing.assert_close(values["proj.value"].float(), image, rtol=2**-11, atol=1e-7)
+    for i, prompt in enumerate(deep):
+        value = values[f"compound_prompt_projections.{i}.value"].float()
+        torch.testing.assert_close(value, prompt, rtol=2**-11, atol=1e-7)
+    qprompt.remove_(learner)
 
 
-def test_inference_form_survives_another_packing(tiny, tmp_path):
-    def learner(seed):
+def test_packed_compact_learner_survives_another_packing(tiny, tmp_path):
+    def compact(seed):
         torch.manual_seed(seed)
-        return MultiModalPromptLearner(tiny, NAMES, depth=3)
+        return qprompt.quantize_(MultiModalPromptLearner(tiny, NAMES, depth=3), bits=4).compact()
 
-    path = tmp_path / "inference.safetensors"
-    source, target = (qprompt.quantize_(learner(seed), bits=4) for seed in range(2))
-    qprompt.pack(source, path, form="inference")
+    path, target = tmp_path / "compact.safetensors", compact(1)
+    qprompt.pack(compact(0), path)
     values = qprompt.unpack(path)
-    for _ in range(2):  # into the full structure, then into that of the inference form
-        qprompt.load_packed_(target, path)
-        qprompt.pack(target, path, form="inference")
-        again = qprompt.unpack(path)
-        assert values.keys() == again.keys()
-        assert all(torch.equal(again[name], value) for name, value in values.items())
+    qprompt.load_packed_(target, path)
+    qprompt.pack(target.compact(), path)
+    again = qprompt.unpack(path)
+    assert values.keys() == again.keys()
+    assert all(torch.equal(again[name], value) for name, value in values.items())
 
 
-def test_inference_form_of_another_depth_changes_nothing(tiny, tmp_path):
-    path = tmp_path / "inference.safetensors"
-    qprompt.pack(MultiModalPromptLearner(tiny, NAMES, depth=2), path, form="inference")
-    learner = MultiModalPromptLearner(tiny, NAMES, depth=3)
-    before = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
-    with pytest.raises(qprompt.PackedMismatchError, match="missing compound_prompts_text.1"):
-        qprompt.load_packed_(learner, path)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in learner.state_dict().items())
-    with pytest.raises(qprompt.InvalidOptionError, match="'full' or 'inference', got 'small'"):
-        qprompt.pack(learner, path, form="small")
+def test_compact_prompt_of_another_depth_changes_nothing(build, tmp_path):
+    trainer, other = (build("QMaPLe", "", opts=["TRAINER.MAPLE.PROMPT_DEPTH", n]) for n in (2, 3))
+    trainer.save_model(0, str(tmp_path))
+    before = {name: tensor.clone() for name, tensor in other.model.state_dict().items()}
+    with pytest.raises(qprompt.PackedMismatchError, match="missing .*compound_prompts_text.1"):
+        other.load_model(str(tmp_path / MODEL / "prompt-inference.safetensors"))
+    after = other.model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())

@@ -1,0 +1,140 @@
+"""Quantize the parameters of a module, step their codebooks, and take the quantizers off."""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, Iterator, List, Optional, Tuple, TypeVar
+
+from torch import nn
+
+from .clustering import adapt_
+from .errors import InvalidOptionError, NoParameterError
+from .parametrization import Weight, attach_, detach_, named_weights, quantized_weights
+from .quantizer import INTERVAL, KL_THRESHOLD, Quantizer, QuantizerOptions, Rounding
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def quantize_(
+    module: M,
+    bits: int = 1,
+    params: Optional[str] = None,
+    normalize: bool = True,
+    interval: int = INTERVAL,
+    kl_threshold: float = KL_THRESHOLD,
+    codebook: str = "kmeans",
+) -> M:
+    """Quantizes parameters of `module` in place and fits their codebooks.
+
+    `module.weight` then yields the quantized tensor with a straight-through gradient. Parameters
+    keep their identity, so an optimizer that was built before goes on moving the latent weights;
+    call `step_` after each of its steps. A state_dict of the plain module still loads, and the
+    codebooks are fitted to it. The other trainable parameters are rounded to half precision in the
+    same way, because that is how `pack` stores them.
+
+    Args:
+        module: any module; trainable parameters (requires_grad) of it are quantized.
+        params: regular expression, searched in qualified names such as "prompt_learner.ctx".
+            None: every trainable parameter with at least two dimensions.
+        bits, normalize, interval, kl_threshold, codebook: see `QuantizerOptions`.
+
+    Returns:
+        The same module.
+
+    Raises:
+        InvalidOptionError, NoParameterError: before anything is changed.
+        InvalidWeightsError: naming the parameter.
+    """
+    options = QuantizerOptions(bits, normalize, interval, kl_threshold, codebook)
+    fitted = []
+    for weight in _select(module, params):
+        quantizer = Quantizer(options, weight.name)
+        quantizer.to(weight.latent.device).fit_(weight.latent)
+        fitted.append((weight, quantizer))
+    for weight, quantizer in fitted:  # all could be fitted: from here on nothing fails
+        attach_(weight, quantizer)
+    for weight in named_weights(module):
+        if weight.attachment is None and weight.latent.requires_grad:
+            attach_(weight, Rounding())
+    return module
+
+
+def step_(module: nn.Module) -> int:
+    """Call after each optimizer step: the only place where codebooks change while training.
+
+    Under nn.DataParallel pass the wrapped module, not the wrapper's replicas.
+
+    Returns:
+        Number of codebooks that constrained adaptive clustering fitted again.
+    """
+    return adapt_(quantized_weights(module))
+
+
+def refit_(module: M) -> M:
+    """Fits all codebooks to the latent weights at once, whatever constrained clustering would say.
+
+    For weights that were set from outside, such as the moving average of a teacher. Loading a
+    state_dict needs no such call.
+
+    Raises:
+        InvalidWeightsError: naming the parameter.
+    """
+    for quantizer, latent in quantized_weights(module):
+        quantizer.fit_(latent)
+    return module
+
+
+def named_quantizers(module: nn.Module) -> Iterator[Tuple[str, Quantizer]]:
+    """Yields the qualified plain name of each quantized parameter and its quantizer."""
+    for weight in named_weights(module):
+        if weight.quantizer is not None:
+            yield weight.name, weight.quantizer
+
+
+def remove_(module: M, keep_latent: bool = False) -> M:
+    """Takes quantizers and roundings off; leaves plain parameters, the same objects as before.
+
+    Args:
+        module: a module, quantized or not.
+        keep_latent: leave the latent weights in place of the quantized ones.
+    """
+    for weight in named_weights(module):
+        if weight.attachment is not None:
+            detach_(weight, keep_latent)
+    return module
+
+
+def _select(module: nn.Module, params: Optional[str]) -> List[Weight]:
+    trainable = [weight for weight in named_weights(module) if weight.latent.requires_grad]
+    if params is None:
+        selected = [weight for weight in trainable if weight.latent.dim() >= 2]
+    else:
+        try:
+            pattern = re.compile(params)
+        except (re.error, TypeError) as error:
+            raise InvalidOptionError(
+                f"params must be a regular expression, got {params!r}: {error}"
+            ) from error
+        selected = [weight for weight in trainable if pattern.search(weight.name)]
+    if not selected:
+        wanted = "with two or more dimensions" if params is None else f"matching {params!r}"
+        names = ", ".join(f"{weight.name} {tuple(weight.latent.shape)}" for weight in trainable)
+        raise NoParameterError(
+            f"{type(module).__name__} has no trainable parameter {wanted}; "
+            f"trainable are: {names or 'none (requires_grad is False everywhere)'}"
+        )
+    again = [weight.name for weight in selected if weight.quantizer is not None]
+    if again:
+        raise InvalidOptionError(
+            f"quantized already: {', '.join(again)}; call remove_ first or narrow `params`"
+        )
+    names_of: Dict[int, List[str]] = {}
+    for weight in trainable:
+        names_of.setdefault(id(weight.latent), []).append(weight.name)
+    for weight in selected:
+        if len(names_of[id(weight.latent)]) > 1:
+            raise InvalidOptionError(
+                f"one parameter under several names: {', '.join(names_of[id(weight.latent)])}; "
+                "untie them or leave them out with `params`"
+            )
+    return selected

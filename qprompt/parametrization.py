@@ -1,0 +1,162 @@
+"""Quantizers as parametrizations of a module's parameters: found, attached, saved and loaded.
+
+No other file knows ``torch.nn.utils.parametrize``, the names that it gives to tensors, or hooks.
+
+Codebooks in a state_dict: learners keep weights in more ways than a checkpoint. PromptSRC sums the
+state_dicts of all epochs, each multiplied by a weight, and loads the sum; others average them in
+place. Latent weights may be averaged, codebooks may not. So every entry is a floating-point tensor,
+which such arithmetic takes, and a checksum of the latent weights lies beside each codebook: where
+it does not belong to the weights that are loaded, the codebook is fitted to them.
+"""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .errors import InvalidOptionError
+from .quantizer import Quantizer, Rounding
+
+HOOKS = "_qprompt_hooks"
+CHECKSUM = "checksum"
+
+
+class Weight(NamedTuple):
+    """A parameter of a module: its plain name, its latent tensor, and what is attached to it."""
+
+    name: str
+    owner: nn.Module
+    attribute: str
+    latent: nn.Parameter
+    attachment: Optional[Union[Quantizer, Rounding]] = None
+
+    @property
+    def quantizer(self) -> Optional[Quantizer]:
+        return self.attachment if isinstance(self.attachment, Quantizer) else None
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is part of a packed prompt: quantized or trainable."""
+        return self.quantizer is not None or self.latent.requires_grad
+
+
+def named_weights(module: nn.Module) -> List[Weight]:
+    """All parameters under their plain names, quantized or not, in the order of registration."""
+    weights = []
+    for path, owner in module.named_modules():
+        if isinstance(owner, (parametrize.ParametrizationList, Quantizer, Rounding)):
+            continue
+        prefix = path + "." if path else ""
+        for attribute, latent in owner.named_parameters(recurse=False):
+            weights.append(Weight(prefix + attribute, owner, attribute, latent))
+        for weight in _attached(owner):
+            weights.append(weight._replace(name=prefix + weight.attribute))
+    return weights
+
+
+def quantized_weights(module: nn.Module) -> List[Tuple[Quantizer, Tensor]]:
+    """All quantizers with their latent weights, without names: fast enough for each step."""
+    return [
+        (chain[0], chain.original)
+        for chain in module.modules()
+        if isinstance(chain, parametrize.ParametrizationList) and isinstance(chain[0], Quantizer)
+    ]
+
+
+def attach_(weight: Weight, attachment: Union[Quantizer, Rounding]) -> None:
+    """Lets ``attachment`` map the latent tensor to what the module reads."""
+    detach_(weight, keep_latent=True)
+    if HOOKS not in vars(weight.owner):
+        _add_hooks(weight.owner)
+    parametrize.register_parametrization(weight.owner, weight.attribute, attachment)
+
+
+def detach_(weight: Weight, keep_latent: bool) -> None:
+    """Leaves a plain parameter, the same object, with the quantized or the latent values."""
+    _separate_class(weight.owner)
+    if weight.attachment is not None:
+        parametrize.remove_parametrizations(
+            weight.owner, weight.attribute, leave_parametrized=not keep_latent
+        )
+        if not any(_attached(weight.owner)):
+            for handle in vars(weight.owner).pop(HOOKS):
+                handle.remove()
+
+
+def _attached(owner: nn.Module) -> Iterator[Weight]:
+    """The weights of one module, without those of its children, to which something is attached."""
+    if parametrize.is_parametrized(owner):
+        for attribute, chain in owner.parametrizations.items():  # type: ignore[union-attr,operator]
+            if isinstance(chain[0], (Quantizer, Rounding)):
+                yield Weight(attribute, owner, attribute, chain.original, chain[0])
+
+
+def _separate_class(module: nn.Module) -> None:
+    """Separates a parametrized module's class from that of its deep copies.
+
+    Parametrizations are properties of a class made for one module; copy.deepcopy shares that
+    class, and changing it for one copy would break the other.
+    """
+    if parametrize.is_parametrized(module):
+        shared = type(module)
+        module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
+
+
+def _add_hooks(owner: nn.Module) -> None:
+    # public names of both, without the underscore, came with torch 2.5; these are in all versions
+    after_save: Any = owner._register_state_dict_hook
+    before_load: Any = owner._register_load_state_dict_pre_hook
+    setattr(owner, HOOKS, (after_save(_save_checksums), before_load(_load, with_module=True)))
+
+
+def _checksum(weight: Tensor) -> int:
+    """CRC-32 of the bytes of a tensor."""
+    octets = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return zlib.crc32(octets.numpy().tobytes())
+
+
+def _save_checksums(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
+    for weight in _attached(owner):
+        if weight.quantizer is not None:
+            chain = f"{prefix}parametrizations.{weight.attribute}."
+            checksum = _checksum(state[chain + "original"])
+            state[f"{chain}0.{CHECKSUM}"] = torch.tensor(checksum, dtype=torch.float64)
+
+
+def _load(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
+    """Takes the entries of a plain module, too, and fits codebooks that are absent or stale."""
+    for weight in _attached(owner):
+        chain = f"{prefix}parametrizations.{weight.attribute}."
+        if chain + "original" not in state and prefix + weight.attribute in state:
+            state[chain + "original"] = state.pop(prefix + weight.attribute)
+        if weight.quantizer is not None:
+            _load_codebook(weight.quantizer, weight.latent, state, chain)
+        elif chain + "0.codebook" in state:
+            raise InvalidOptionError(
+                f"'{prefix}{weight.attribute}' was quantized when it was trained, and is only "
+                "rounded here; quantize with the same `params`"
+            )
+
+
+def _load_codebook(quantizer: Quantizer, weight: Tensor, state: Dict[str, Any], chain: str) -> None:
+    base, latent = chain + "0.", state.get(chain + "original")
+    normalized, checksum = state.get(base + "normalized"), state.pop(base + CHECKSUM, None)
+    if normalized is not None and bool(normalized) != quantizer.options.normalize:
+        raise InvalidOptionError(
+            f"'{quantizer.name}' was trained with normalize={bool(normalized)}, which is part of "
+            "what its codebook means; quantize with the same"
+        )
+    if not isinstance(latent, Tensor):
+        return
+    absent = base + "codebook" not in state
+    if absent or (checksum is not None and float(checksum) != _checksum(latent)):
+        fresh = copy.deepcopy(quantizer)
+        if absent:
+            fresh.fits.zero_()
+        fresh.fit_(latent.to(weight))
+        state.update(fresh.state_dict(prefix=base))
