@@ -97,7 +97,9 @@ def test_words_beyond_the_context_stay_in_the_prompt(tiny, n_ctx):
     tokens = clip.tokenize([f"a photo of a {name.replace('_', ' ')}." for name in NAMES])
     expected = clip.embed_tokens(tiny, tokens[:, : learner.shared + max(learner.lengths)])
     assert learner.ctx.shape == (n_ctx, 128)
-    assert torch.equal(learner()[0], expected)
+    prompts = learner()
+    assert torch.equal(prompts.prefix, expected[:1, : learner.shared])
+    assert torch.equal(prompts.suffix, expected[:, learner.shared :])
 
 
 @pytest.mark.parametrize("words", ["", "a photo of a"])
