@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clip.layers import attend, blocks, check_depth, finish, project, replace
+from clip.prompts import Prompts
 
 # tokens of a block, at least; longer ones compare more tokens of different texts in vain
 BLOCK = 32
@@ -85,14 +86,12 @@ def _pack(lengths: Sequence[int], size: int) -> list[list[int]]:
 Begun = Sequence[tuple[Tensor, Tensor]]
 
 
-def begin(transformer: nn.Module, prefix: Tensor, deep: Sequence[Tensor] = ()) -> Begun:
+def begin(transformer: nn.Module, prompts: Prompts) -> Begun:
     """Run the common beginnings through a causal transformer.
 
     Args:
         transformer: an open_clip ``Transformer``.
-        prefix: (m, p, width) tokens of m beginnings, p >= 1.
-        deep: what replaces the tokens after the first one before layer 1, 2, ...; each
-            (n_ctx, width), n_ctx < p.
+        prompts: with positions.
 
     Returns:
         Keys and values of each layer, (m, p, heads, head width).
@@ -100,7 +99,7 @@ def begin(transformer: nn.Module, prefix: Tensor, deep: Sequence[Tensor] = ()) -
     Raises:
         UnsupportedBackboneError, ValueError: as :func:`clip.layers.run_layers`.
     """
-    layers = blocks(transformer)
+    layers, prefix, deep = blocks(transformer), prompts.prefix, prompts.deep_text
     check_depth(deep, layers)
     begun = []
     for i, layer in enumerate(layers):
@@ -112,21 +111,19 @@ def begin(transformer: nn.Module, prefix: Tensor, deep: Sequence[Tensor] = ()) -
     return begun
 
 
-def complete(
-    transformer: nn.Module, begun: Begun, suffix: Tensor, lengths: Sequence[int]
-) -> Tensor:
+def complete(transformer: nn.Module, begun: Begun, prompts: Prompts) -> Tensor:
     """Run the rest of each text, after each beginning, through a causal transformer.
 
     Args:
         transformer: an open_clip ``Transformer``.
         begun: what :func:`begin` returned for m beginnings.
-        suffix: (n, length, width) tokens.
-        lengths: number of tokens of each suffix up to its end-of-text token.
+        prompts: with positions; their prefix is not read.
 
     Returns:
         (m, n, width), the last hidden states of the end-of-text tokens.
     """
-    texts = layout(tuple(lengths), suffix.device)
+    suffix = prompts.suffix
+    texts = layout(tuple(prompts.lengths), suffix.device)
     layers = blocks(transformer)
     x = suffix[texts.text, texts.position].flatten(0, 1).expand(len(begun[0][0]), -1, -1)
     for layer, (keys, values) in zip(layers, begun, strict=True):
@@ -137,18 +134,11 @@ def complete(
     return x
 
 
-def run(
-    transformer: nn.Module,
-    prefix: Tensor,
-    suffix: Tensor,
-    lengths: Sequence[int],
-    deep: Sequence[Tensor] = (),
-) -> Tensor:
+def run(transformer: nn.Module, prompts: Prompts) -> Tensor:
     """Do what :func:`begin` and :func:`complete` do, in larger and fewer matrix products.
 
     Args:
-        transformer, prefix, deep: as for :func:`begin`.
-        suffix, lengths: as for :func:`complete`.
+        transformer, prompts: as for :func:`begin`.
 
     Returns:
         (m, n, width), the last hidden states of the end-of-text tokens.
@@ -156,7 +146,8 @@ def run(
     Raises:
         UnsupportedBackboneError, ValueError: as :func:`begin`.
     """
-    texts = layout(tuple(lengths), suffix.device)
+    prefix, suffix, deep = prompts.prefix, prompts.suffix, prompts.deep_text
+    texts = layout(tuple(prompts.lengths), suffix.device)
     layers = blocks(transformer)
     check_depth(deep, layers)
     m, p, _ = prefix.shape

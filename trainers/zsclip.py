@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ import clip
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import load_backbone
 from trainers.features import FrozenFeatures, digest
-from trainers.prompted import Classifier, PromptedCLIP
+from trainers.prompted import PromptedCLIP
 
 
 class FixedTextCLIP(PromptedCLIP):
@@ -27,8 +26,8 @@ class FixedTextCLIP(PromptedCLIP):
         super().__init__(backbone, nn.Module())
         self.text = text
 
-    def classifier(self) -> Classifier:
-        return functools.partial(self.logits, text=self.text)
+    def encode_classes(self) -> tuple[None, Tensor]:
+        return None, self.text
 
 
 @TRAINER_REGISTRY.register()
