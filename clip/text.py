@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from clip.layers import UnsupportedBackboneError, check_depth, replace
-from clip.prefix import begin, complete, run
+from clip.layers import UnsupportedBackboneError, check_depth, replace_prompts
+from clip.prefix import encode_prefix, encode_suffixes, encode_texts
 from clip.prompts import Prompts
 from clip.tokenizer import VOCABULARY_SIZE
 
@@ -75,9 +75,9 @@ def encode_prompts(
         model: an open_clip CLIP model.
         prompts: in any dtype.
         full: run all 77 positions of all m n prompts through the model's own layers, for
-            comparison, instead of each common beginning once and nothing after the end.
-        chunk: number of prompts, m for each suffix, that are in memory at once beside the common
-            beginnings; where there are more, they are computed a second time for the gradient. At
+            comparison, instead of each prefix once and nothing after the end.
+        chunk: number of prompts, m for each suffix, that are in memory at once beside the
+            prefixes; where there are more, they are computed a second time for the gradient. At
             least one suffix is. 0: all.
 
     Returns:
@@ -97,7 +97,7 @@ def encode_prompts(
     elif full:
         x = _all_positions(tower, prompts)
     else:
-        x = run(tower.transformer, prompts)
+        x = encode_texts(tower.transformer, prompts)
     x = tower.ln_final(x)  # (m, n, width)
     projection = tower.text_projection
     return projection(x) if isinstance(projection, nn.Module) else x @ projection
@@ -114,13 +114,13 @@ def _add_positions(tower: nn.Module, prompts: Prompts, dtype: torch.dtype) -> Pr
 
 def _in_chunks(tower: nn.Module, prompts: Prompts, full: bool, size: int) -> Tensor:
     """The same hidden states, for ``size`` suffixes at a time and once more for the gradient."""
-    begun = () if full else begin(tower.transformer, prompts)
+    kv_cache = () if full else encode_prefix(tower.transformer, prompts)
 
     def encode(texts: slice) -> Tensor:
         part = prompts._replace(suffix=prompts.suffix[texts], lengths=prompts.lengths[texts])
         if full:
             return _all_positions(tower, part)
-        return complete(tower.transformer, begun, part)
+        return encode_suffixes(tower.transformer, kv_cache, part)
 
     chunks = [slice(i, i + size) for i in range(0, len(prompts.suffix), size)]
     options = {"use_reentrant": False, "preserve_rng_state": False}
@@ -137,7 +137,7 @@ def _all_positions(tower: nn.Module, prompts: Prompts) -> Tensor:
     x = torch.cat([x, rest.expand(m, n, -1, -1)], dim=2).flatten(0, 1)  # (m n, 77, width)
     check_depth(deep, tower.transformer.resblocks)
     for i, layer in enumerate(tower.transformer.resblocks):
-        x = layer(replace(x, deep, i, 1), attn_mask=tower.attn_mask)
+        x = layer(replace_prompts(x, deep, i, 1), attn_mask=tower.attn_mask)
     last = torch.tensor(prompts.lengths, device=x.device) + (prefix.shape[1] - 1)
     return x.unflatten(0, (m, n))[:, torch.arange(n, device=x.device), last]
 

@@ -130,19 +130,19 @@ def test_deep_prompts_shared_and_over_all_positions_agree(model, options):
 
 
 @given(lengths=st.lists(st.integers(1, 76), min_size=1, max_size=40))
-def test_layout_packs_every_token_once_and_shows_it_its_own_text(lengths):
+def test_layout_packs_every_token_once_and_lets_it_attend_to_its_own_text(lengths):
     texts = layout(tuple(lengths), torch.device("cpu"))
     places = list(
         zip(texts.text.flatten().tolist(), texts.position.flatten().tolist(), strict=True)
     )
-    assert [places[i] for i in texts.last] == [(i, n - 1) for i, n in enumerate(lengths)]
-    rows = texts.seen.flatten(0, 1)  # what each token of each block attends to, within its block
-    block = texts.text.shape[1]
-    for i, (length, end) in enumerate(zip(lengths, texts.last.tolist(), strict=True)):
+    assert [places[i] for i in texts.end] == [(i, n - 1) for i, n in enumerate(lengths)]
+    mask = texts.attn_mask.flatten(0, 1)  # what each token attends to, within its row
+    row_length = texts.text.shape[1]
+    for i, (length, end) in enumerate(zip(lengths, texts.end.tolist(), strict=True)):
         for place in range(end - length + 1, end + 1):
-            start = place - place % block
-            seen = [places[start + j] for j in rows[place].nonzero().flatten().tolist()]
-            assert seen == [(i, j) for j in range(places[place][1] + 1)]
+            start = place - place % row_length
+            attended = [places[start + j] for j in mask[place].nonzero().flatten().tolist()]
+            assert attended == [(i, j) for j in range(places[place][1] + 1)]
 
 
 @pytest.mark.parametrize("extra", [1, 17])
