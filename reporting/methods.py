@@ -9,24 +9,17 @@ from typing import Any
 
 from reporting.run import Config, Run
 
-# what names the run, and what cannot change a result
-_IGNORED = (
-    "DATALOADER.NUM_WORKERS",
-    "DATALOADER.TEST.",
-    "DATASET.",
+# what names the run, and on which device and by which version it was made
+_NO_SETTINGS = {
     "MODEL.BACKBONE.NAME",
     "OUTPUT_DIR",
-    "RESUME",
     "SEED",
-    "TEST.",
-    "TRAIN.CHECKPOINT_FREQ",
-    "TRAIN.PRINT_FREQ",
+    "TEST.SPLIT",
     "TRAINER.NAME",
     "TRAINER.QPROMPT.BITS",
     "USE_CUDA",
-    "VERBOSE",
     "VERSION",
-)
+}
 _QUANTIZER = "TRAINER.QPROMPT."
 _ABSENT = "?"
 _LEARNERS = ("CoOp", "CoCoOp", "ProGrad", "MaPLe", "PromptSRC")  # in order of appearance
@@ -69,14 +62,19 @@ class Method:
 
 
 def settings(run: Run) -> dict[str, Hashable]:
-    """What may make a difference: the training configuration.
+    """What may make a difference: the training configuration without what the run's record excepts.
 
     The quantizer's keys are the run's own, because it may be attached after training.
     """
     chosen = {k: v for k, v in _training(run).items() if not k.startswith(_QUANTIZER)}
     if run.bits is not None:
         chosen |= {k: v for k, v in run.config.items() if k.startswith(_QUANTIZER)}
-    return {k: _comparable(v, run) for k, v in chosen.items() if not k.startswith(_IGNORED)}
+    no_settings = _NO_SETTINGS | run.irrelevant_settings
+    return {
+        key: _comparable(value, run)
+        for key, value in chosen.items()
+        if key not in no_settings and not key.startswith("DATASET.")
+    }
 
 
 def assign(runs: Sequence[Run]) -> dict[Run, Method]:

@@ -9,7 +9,15 @@ from typing import Any
 from reporting.folder_names import config_of_names
 from reporting.log_file import read_log
 from reporting.origin import training_config
-from reporting.run import Config, Run, Training, dataset_name, flatten, is_zero_shot
+from reporting.run import (
+    IRRELEVANT_SETTINGS,
+    Config,
+    Run,
+    Training,
+    dataset_name,
+    flatten,
+    is_zero_shot,
+)
 
 FORMAT_VERSION = 1
 
@@ -76,6 +84,7 @@ def read_result(path: Path, folder: Path) -> Run:
             config=config,
             training=_training_of_result(result, config, path.parent),
             path=str(path.relative_to(folder)),
+            irrelevant_settings=frozenset(result.get("irrelevant_settings", IRRELEVANT_SETTINGS)),
             **_classes(result),
         )
     except (KeyError, TypeError, ValueError) as error:

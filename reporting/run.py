@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,24 @@ from typing import Any
 ALL_IMAGES = -1
 OWN_IMAGES = "Folder"
 Config = Mapping[str, Any]  # {"OPTIM.LR": 0.002, ...}
+
+# keys that cannot change a result, for logs and for records that do not list theirs
+IRRELEVANT_SETTINGS = frozenset(
+    {
+        "DATALOADER.NUM_WORKERS",
+        "DATALOADER.PIXEL_CACHE_MB",
+        "DATALOADER.TEST.BATCH_SIZE",
+        "MODEL.TEXT_CHUNK",
+        "RESUME",
+        "TEST.COMPUTE_CMAT",
+        "TEST.FEATURE_CACHE",
+        "TEST.NO_TEST",
+        "TEST.PER_CLASS_RESULT",
+        "TRAIN.CHECKPOINT_FREQ",
+        "TRAIN.PRINT_FREQ",
+        "VERBOSE",
+    }
+)
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -64,6 +82,7 @@ class Run:
     training: Training | None
     path: str
     from_log: bool = False
+    irrelevant_settings: Set[str] = IRRELEVANT_SETTINGS  # keys that cannot change the result
     classnames: tuple[str, ...] = ()
     total: Sequence[int] = ()
     correct: Sequence[int] = ()
