@@ -47,7 +47,8 @@ def markdown(report: Report, plots: Mapping[Section, Sequence[Plot]], folder: st
 
 
 def _image(plot: Plot, folder: str) -> str:
-    return f"![{plot.dataset}: {plot.caption}]({folder}/{plot.slug}.svg)"
+    subject = f"{plot.dataset}: " if plot.dataset else ""
+    return f"![{subject}{plot.caption}]({folder}/{plot.slug}.svg)"
 
 
 def markdown_table(table: Table) -> str:
