@@ -24,8 +24,7 @@ def main() -> None:
     output = args.output or args.folder
     try:
         # imported here, where a missing package becomes one line
-        from reporting.markdown import markdown_table
-        from reporting.writers import write_report
+        from reporting.writers import markdown_table, write_report
 
         report = write_report(args.folder, output)
     except ModuleNotFoundError as error:

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reporting.run import Config, Run
+from reporting.results import Config, Run
 
 # what names the run, and on which device and by which version it was made
 _NO_SETTINGS = {
@@ -96,7 +96,7 @@ def assign(runs: Sequence[Run]) -> dict[Run, Method]:
     return methods
 
 
-def differences(methods: dict[Run, Method]) -> list[str]:
+def differing_settings(methods: dict[Run, Method]) -> list[str]:
     """Say which settings of a method are not the same for all its data sets and shots."""
     members: dict[Method, list[Run]] = defaultdict(list)
     for run, method in methods.items():

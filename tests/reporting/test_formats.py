@@ -7,16 +7,12 @@ import sys
 
 import pytest
 
-from reporting.latex import escape, latex
-from reporting.markdown import markdown
 from reporting.methods import Method
 from reporting.plots import section_plots
 from reporting.report import make_report
 from reporting.scores import Cell
-from reporting.spreadsheet import spreadsheets
 from reporting.tables import make_table
-from reporting.text import cell_text
-from reporting.writers import write_report
+from reporting.writers import cell_text, latex, latex_escape, markdown, spreadsheets, write_report
 
 
 @pytest.fixture
@@ -113,7 +109,7 @@ def test_latex_of_a_report_with_everything_is_balanced(runs):
 
 
 def test_latex_escapes_each_special_character_once():
-    assert escape(r"a_b & 50% ± \ {x}") == r"a\_b \& 50\% $\pm$ \textbackslash{} \{x\}"
+    assert latex_escape(r"a_b & 50% ± \ {x}") == r"a\_b \& 50\% $\pm$ \textbackslash{} \{x\}"
 
 
 def test_csv_holds_every_number_unrounded_and_no_missing_one(folder):
