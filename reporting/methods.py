@@ -105,9 +105,9 @@ def differing_settings(methods: dict[Run, Method]) -> list[str]:
     for method, runs in sorted(members.items(), key=lambda item: item[0].order):
         values = _values(settings(run) for run in runs)
         differing = [
-            f"{key} ({', '.join(sorted(map(str, found)))})"
-            for key, found in sorted(values.items())
-            if len(found) > 1
+            f"{key} ({', '.join(sorted(map(str, choices)))})"
+            for key, choices in sorted(values.items())
+            if len(choices) > 1
         ]
         if differing:
             notes.append(

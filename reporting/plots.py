@@ -85,12 +85,12 @@ def _bits_plots(section: Section, table: Table) -> Iterator[Plot]:
     for row in rows:
         if row.method.bits:
             quantized[row.method.name].append(row)
-    measured = [found for found in quantized.values() if not found[0].method.source]
+    measured = [members for members in quantized.values() if not members[0].method.source]
     if not measured:
         return
-    learners = {found[0].method.plain for found in measured}
+    learners = {members[0].method.plain for members in measured}
     plain = [row for row in rows if row.method.trainer in learners and not row.method.source]
-    bits = sorted({row.method.bits for found in quantized.values() for row in found})
+    bits = sorted({row.method.bits for members in quantized.values() for row in members})
 
     def plot(figure: Figure) -> None:
         for axes, column in zip(_panels(figure, len(columns)), columns, strict=True):
@@ -99,9 +99,9 @@ def _bits_plots(section: Section, table: Table) -> Iterator[Plot]:
                     colour = style(row.method)["color"]
                     axes.axhline(row.cells[column].mean, color=colour, linestyle=":", linewidth=1)
                     _point(axes, len(bits), row.cells[column], **style(row.method))
-            for name, found in quantized.items():
-                points = [row for row in found if column in row.cells]
-                look = {**style(found[0].method), "linestyle": "-", "marker": "s", "label": name}
+            for name, members in quantized.items():
+                points = [row for row in members if column in row.cells]
+                look = {**style(members[0].method), "linestyle": "-", "marker": "s", "label": name}
                 axes.errorbar(
                     [bits.index(row.method.bits) for row in points],
                     [row.cells[column].mean for row in points],
@@ -241,11 +241,11 @@ def _sums_of_counts(
     most = -1 if -1 in shots else max(shots, default=0)
     sums: dict[Subject, dict[Method, np.ndarray]] = defaultdict(dict)
     for run in sorted(runs, key=lambda run: section.methods[run].order):
-        found = counts(run)
-        if found and (run.zero_shot or run.training.shots == most):
+        of_run = counts(run)
+        if of_run and (run.zero_shot or run.training.shots == most):
             by_method = sums[run.dataset, run.subset, run.classnames]
             method = section.methods[run]
-            by_method[method] = by_method.get(method, 0) + np.array(found)
+            by_method[method] = by_method.get(method, 0) + np.array(of_run)
     return sums
 
 

@@ -108,17 +108,17 @@ def summarise_halves(datasets: Sequence[Measures], of: int = 1) -> dict[str, Cel
 
 def published_halves(dataset: str) -> dict[Method, dict[str, Cell]]:
     """What the papers say of a data set, or of the "average"."""
-    found = published_numbers("base_to_new").get(dataset, {})
+    numbers = published_numbers("base_to_new").get(dataset, {})
     return {
         method: {**cells, H: Cell(harmonic_mean(cells[BASE].mean, cells[NEW].mean))}
-        for method, cells in found.items()
+        for method, cells in numbers.items()
     }
 
 
 def _base_to_new_section(setting: Setting, runs: Sequence[Run]) -> Section:
     methods = assign(runs)
     scores = {
-        method: {dataset: with_harmonic_mean(found) for dataset, found in by_dataset.items()}
+        method: {dataset: with_harmonic_mean(measures) for dataset, measures in by_dataset.items()}
         for method, by_dataset in collect(methods, lambda run: run.subset).items()
     }
     tables = tables_by_dataset(
@@ -181,7 +181,7 @@ def transfer_sections(runs: Sequence[Run]) -> list[Section]:
     """One for each protocol, source, family of the targets, backbone and number of shots."""
     transfers = list(filter(is_transfer, runs))
     at_home = list(filter(is_few_shot, runs))
-    found = []
+    sections = []
     for protocol in (CROSS_DATASET, DOMAIN_GENERALIZATION):
         members = [run for run in transfers if protocol_of(run) == protocol]
         groups = group(
@@ -189,8 +189,8 @@ def transfer_sections(runs: Sequence[Run]) -> list[Section]:
         )
         for setting, moved in groups.items():
             beside = [run for run in at_home if _stands_beside(run, moved, setting)]
-            found.append(_transfer_section(protocol, setting, [*moved, *beside]))
-    return found
+            sections.append(_transfer_section(protocol, setting, [*moved, *beside]))
+    return sections
 
 
 def protocol_of(run: Run) -> str:
@@ -201,12 +201,12 @@ def protocol_of(run: Run) -> str:
 
 def _stands_beside(run: Run, moved: Sequence[Run], setting: Setting) -> bool:
     """Zero-shot CLIP on the same data sets, and the methods' own results on the source."""
-    own = Setting.of(run, shots=run.training.shots, source=setting.source)
+    of_run = Setting.of(run, shots=run.training.shots, source=setting.source)
     if run.zero_shot:
         targets = {other.dataset for other in moved}
-        return own == replace(setting, shots=0) and run.dataset in {setting.source, *targets}
+        return of_run == replace(setting, shots=0) and run.dataset in {setting.source, *targets}
     return (
-        own == setting
+        of_run == setting
         and run.dataset == setting.source
         and any(
             (run.trainer, run.bits, run.from_log, settings(run))
@@ -227,9 +227,9 @@ def _transfer_section(protocol: str, setting: Setting, runs: Sequence[Run]) -> S
     else:
         of = len(targets)
     cells = {}
-    for method, found in scores.items():
-        row = {dataset: summarise([measures])[ACCURACY] for dataset, measures in found.items()}
-        parts = [found[target] for target in targets if target in found]
+    for method, by_dataset in scores.items():
+        row = {dataset: summarise([measures])[ACCURACY] for dataset, measures in by_dataset.items()}
+        parts = [by_dataset[target] for target in targets if target in by_dataset]
         if parts and of > 1:
             row[AVERAGE] = summarise(parts, of)[ACCURACY]
         cells[method] = row
@@ -243,14 +243,14 @@ def _transfer_section(protocol: str, setting: Setting, runs: Sequence[Run]) -> S
 
 
 def _published_transfer(protocol: str) -> dict[Method, dict[str, Cell]]:
-    found = {}
+    rows = {}
     for method, cells in published_numbers("cross_dataset")[""].items():
         mean = cells.pop("cross_dataset_mean")
         if protocol == DOMAIN_GENERALIZATION:
             targets = [cells[target] for target in DOMAINS[PUBLISHED_SOURCE]]
             mean = Cell(sum(cell.mean for cell in targets) / len(targets))
-        found[method] = {**cells, AVERAGE: mean}
-    return found
+        rows[method] = {**cells, AVERAGE: mean}
+    return rows
 
 
 def has_published_numbers(setting: Setting) -> bool:
@@ -266,15 +266,15 @@ def has_published_numbers(setting: Setting) -> bool:
 
 def published_numbers(name: str) -> dict[str, dict[Method, dict[str, Cell]]]:
     """Read ``published/<name>.csv``: by data set ("" where columns are data sets) and method."""
-    found: dict[str, dict[Method, dict[str, Cell]]] = defaultdict(dict)
+    numbers: dict[str, dict[Method, dict[str, Cell]]] = defaultdict(dict)
     with open(PUBLISHED / f"{name}.csv", encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file):
             bits = int(line["bits"]) if line["bits"] else None
             zero_shot = line["method"] == "CLIP"
             method = Method(line["method"], bits, zero_shot=zero_shot, source=line["source"])
-            found[line.get("dataset", "")][method] = {
+            numbers[line.get("dataset", "")][method] = {
                 column: Cell(float(value))
                 for column, value in line.items()
                 if column not in _NOT_SCORES and value
             }
-    return dict(found)
+    return dict(numbers)

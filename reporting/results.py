@@ -218,16 +218,16 @@ def _training_of_result(
 def _classes(result: dict[str, Any]) -> dict[str, Any]:
     """The optional fields ``classnames``, ``per_class`` and ``confusion``."""
     names, counts = result.get("classnames") or [], result.get("per_class") or {}
-    found = {
+    fields = {
         "total": counts.get("total") or [],
         "correct": counts.get("correct") or [],
         "confusion": result.get("confusion") or [],
     }
-    for key, values in found.items():
+    for key, values in fields.items():
         lengths = {len(values)} | ({len(row) for row in values} if key == "confusion" else set())
         if values and lengths != {len(names)}:
             raise ValueError(f"{key} does not fit {len(names)} classnames")
-    return {"classnames": tuple(names), **found}
+    return {"classnames": tuple(names), **fields}
 
 
 def _run_of_log(logged: Path, folder: Path) -> Run | str:
@@ -282,9 +282,9 @@ def training_config(weights: str, evaluation: Path) -> Config | None:
         for folder in named:
             record = start / folder / "config.json"
             if record.is_file():
-                found = json.loads(record.read_text(encoding="utf-8")).get("config", {})
-                if "DATASET" in found:  # models of other kinds have a config.json, too
-                    return dict(flatten(found))
+                config = json.loads(record.read_text(encoding="utf-8")).get("config", {})
+                if "DATASET" in config:  # models of other kinds have a config.json, too
+                    return dict(flatten(config))
             log = read_log(start / folder)
             if log and log.config:
                 return log.config
@@ -318,8 +318,8 @@ def _parse_log(text: str) -> LogFile:
         loaded = _LOADED.search(text)
         weights = str(arguments.get("model_dir") or (loaded[1] if loaded else ""))
         _, mark, result = text.partition("=> result")
-    found = _ACCURACY.findall(result) if mark else []
-    return LogFile(config, float(found[-1]) if found else None, weights)
+    accuracies = _ACCURACY.findall(result) if mark else []
+    return LogFile(config, float(accuracies[-1]) if accuracies else None, weights)
 
 
 def _log_block(text: str, heading: str) -> Config:

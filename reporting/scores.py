@@ -189,6 +189,6 @@ def _differences(
         whole = [pair for pair in datasets if all(measure in measures for measures in pair)]
         if whole:
             first, second = (finish(combine(side)) for side in zip(*whole, strict=True))
-            found = difference(first[measure], second[measure], len(whole))
-            if found:
-                yield measure, found
+            gain = difference(first[measure], second[measure], len(whole))
+            if gain:
+                yield measure, gain

@@ -85,9 +85,9 @@ def tables_by_dataset(
     tables = []
     for title, subject, datasets, of in subjects:
         cells = {
-            method: summarise([found[d] for d in datasets if d in found], of)
-            for method, found in scores.items()
-            if any(d in found for d in datasets)
+            method: summarise([by_dataset[d] for d in datasets if d in by_dataset], of)
+            for method, by_dataset in scores.items()
+            if any(d in by_dataset for d in datasets)
         }
         tables.append(make_table(title, columns, {**cells, **beside(subject)}, sizes, subject))
     return tables
@@ -135,9 +135,9 @@ class Section:
     @property
     def measures(self) -> list[str]:
         """What comparisons are of."""
-        found = {key for comparison in self.comparisons for key in comparison.differences}
+        measures = {key for comparison in self.comparisons for key in comparison.differences}
         columns = list(self.tables[0].columns)
-        return sorted(found, key=lambda key: columns.index(key) if key in columns else 0)
+        return sorted(measures, key=lambda key: columns.index(key) if key in columns else 0)
 
     @property
     def leading_comparisons(self) -> list[Comparison]:
@@ -165,9 +165,9 @@ def group(runs: Sequence[Run], setting: Callable[[Run], Setting]) -> dict[Settin
     trained = list(groups)
     for run in runs:
         if run.zero_shot:
-            own = setting(run)
-            fitting = [other for other in trained if replace(other, shots=own.shots) == own]
-            for other in fitting or [own]:
+            of_run = setting(run)
+            fitting = [other for other in trained if replace(other, shots=of_run.shots) == of_run]
+            for other in fitting or [of_run]:
                 groups[other].append(run)
     return dict(groups)
 
@@ -178,4 +178,4 @@ def stored_bytes(methods: Mapping[Run, Method]) -> dict[Method, int]:
     for run, method in methods.items():
         if run.stored_bytes is not None:
             sizes[method].append(run.stored_bytes)
-    return {method: max(found) for method, found in sizes.items()}
+    return {method: max(counts) for method, counts in sizes.items()}

@@ -55,7 +55,7 @@ def write_report(folder: Path, output: Path) -> Report:
         "report.md": markdown(report, plots, PLOTS),
         "report.tex": latex(report),
         **spreadsheets(report),
-        **{f"{PLOTS}/{plot.slug}.svg": plot.file for found in plots.values() for plot in found},
+        **{f"{PLOTS}/{plot.slug}.svg": plot.file for drawn in plots.values() for plot in drawn},
     }
     for name, text in files.items():
         _write(output / name, text)
@@ -224,7 +224,7 @@ def spreadsheets(report: Report) -> dict[str, str]:
     for section in report.sections:
         lines[_csv_name(section.protocol)] += _mean_lines(section)
         lines["paired.csv"] += _difference_lines(section)
-    return {name: _csv(found) for name, found in lines.items() if found}
+    return {name: _csv(rows) for name, rows in lines.items() if rows}
 
 
 def _mean_lines(section: Section) -> Iterable[dict[str, object]]:
@@ -353,8 +353,8 @@ def optional_text(value: object) -> str:
 
 
 def _span(counts: object) -> str:
-    found = sorted(set(counts))
-    return "–".join(map(str, dict.fromkeys([found[0], found[-1]]))) if found else GAP
+    ordered = sorted(set(counts))
+    return "–".join(map(str, dict.fromkeys([ordered[0], ordered[-1]]))) if ordered else GAP
 
 
 _TEXTS = (
