@@ -16,8 +16,8 @@ from dassl.utils import read_json, write_json
 
 FORMAT_VERSION = 1
 
-# keys that cannot change a result, beyond the last bits
-_IRRELEVANT = {
+# keys that cannot change a result, beyond the last bits; results.json lists them for its readers
+IRRELEVANT_SETTINGS = {
     "OUTPUT_DIR",
     "RESUME",
     "VERBOSE",
@@ -69,7 +69,7 @@ def check_same_run(path: str | os.PathLike[str], cfg: CfgNode, **fields: Any) ->
     except (ValueError, KeyError, TypeError) as error:
         raise RunMismatchError(f'"{path}" is not the record of a run. {advice}') from error
     new = dict(_flat(config_dict(cfg)))
-    shared = [key for key in new if key in old and key not in _IRRELEVANT]
+    shared = [key for key in new if key in old and key not in IRRELEVANT_SETTINGS]
     differing = [f"{key} ({old[key]!r} -> {new[key]!r})" for key in shared if old[key] != new[key]]
     differing += [
         f"{key} ({record.get(key)!r} -> {value!r})"

@@ -218,6 +218,7 @@ class SimpleTrainer(TrainerBase):
             "metrics": dict(metrics),
             **self.evaluator.details(),
             "config": results.config_dict(cfg),
+            "irrelevant_settings": sorted(results.IRRELEVANT_SETTINGS),
             "versions": package_versions(),
             "wall_time_s": round(time.time() - self._birth, 3),
             "peak_memory_bytes": results.peak_memory_bytes(self.device),

@@ -77,6 +77,8 @@ def test_whole_run(make_trainer, tmp_path):
     assert expected.items() <= record.items()
     assert record["metrics"].keys() == {"accuracy", "error_rate", "macro_f1", "total", "correct"}
     assert record["config"]["OPTIM"]["LR"] == 0.02
+    assert {"DATALOADER.PIXEL_CACHE_MB", "MODEL.TEXT_CHUNK"} <= set(record["irrelevant_settings"])
+    assert "TEST.FINAL_MODEL" not in record["irrelevant_settings"]
     assert {"python", "torch", "numpy"} <= record["versions"].keys()
     assert record["wall_time_s"] > 0 and record["peak_memory_bytes"] > 1e7
     assert record["stored_bytes"] == 17

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reporting.base_to_new import harmonic_mean
+from reporting.protocols import harmonic_mean
 from reporting.report import make_report
 from reporting.scores import ConflictingResultsError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reporting.__main__ import write_report
+from reporting.writers import write_report
 
 NAMES = ["annual crop", "forest", "<b>river</b>", "sea & lake"]
 
