@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from dassl.utils import inert
-from dassl.utils.files import atomic_write
+from dassl.utils.files import atomic_write, copy_file
 from dassl.utils.tools import rng_state, set_rng_state
 
 BEST = "model-best.pth.tar"
@@ -56,8 +55,7 @@ def save_checkpoint(
         with atomic_write(path.with_name("checkpoint"), "w") as file:
             file.write(f"{path.name}\n")
     if is_best:
-        with atomic_write(path.with_name(BEST)) as best, open(path, "rb") as source:
-            shutil.copyfileobj(source, best)
+        copy_file(path, path.with_name(BEST))
 
 
 def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
