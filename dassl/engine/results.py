@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -119,10 +118,17 @@ def trained_with(weights: str | None) -> dict[str, Any] | None:
         return None
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """Return the peak memory of the run: of tensors on a GPU, of the process on the CPU."""
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Return the peak memory of the run: of tensors on a GPU, of the process on the CPU.
+
+    None on the CPU under Windows, which has no module ``resource``.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

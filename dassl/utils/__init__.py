@@ -14,6 +14,7 @@ from dassl.utils.files import (
     OutputDirError,
     atomic_write,
     check_isfile,
+    copy_file,
     listdir_nohidden,
     mkdir_if_missing,
     read_image,

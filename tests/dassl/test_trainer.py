@@ -218,6 +218,14 @@ def test_source_of_weights_without_their_run(make_trainer, tmp_path, content):
     assert not read_json(tmp_path / "eval" / "results.json")["trained_with"]
 
 
+def test_peak_memory_is_unknown_where_there_is_no_module_resource(make_trainer, monkeypatch):
+    """As under Windows."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    trainer = make_trainer()
+    trainer.test()
+    assert read_json(Path(trainer.output_dir, "results.json"))["peak_memory_bytes"] is None
+
+
 def test_trainer_says_how_scores_come_about(make_trainer, tmp_path):
     trainer = make_trainer()
 
