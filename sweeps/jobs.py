@@ -65,7 +65,8 @@ def _job(
     setting: Setting, parts: list[Part], opts: Mapping[str, Any], root: str, output: str
 ) -> Job:
     trainers = CONFIGS / "trainers"
-    check_known("trainer", setting.trainer, _names(trainers, "*"))
+    folders = sorted(path.name for path in trainers.iterdir() if path.is_dir())
+    check_known("trainer", setting.trainer, folders)
     known = _names(trainers / setting.trainer, "*.yaml")
     check_known(f"configuration of {setting.trainer}", setting.config, known)
     weights = Path(output, parts[0].folder)
