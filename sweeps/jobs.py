@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps.grid import Grid, SweepError, check_known
+from dassl.utils import check_choice
+from sweeps import SweepError
+from sweeps.grid import Grid
 from sweeps.protocols import Part, Setting, plan
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -41,8 +43,8 @@ def expand(grids: Iterable[Grid], root: str, output: str) -> list[Job]:
         output: folder that the runs' folders go into.
 
     Raises:
-        SweepError: a trainer, a data set or a configuration has no file, or two grids ask for
-            different runs in one folder.
+        SweepError: two grids ask for different runs in one folder.
+        UnknownNameError: a trainer, a data set or a configuration has no file.
     """
     jobs: dict[Path, Job] = {}
     runs: dict[Path, Run] = {}
@@ -65,13 +67,14 @@ def _job(
     setting: Setting, parts: list[Part], opts: Mapping[str, Any], root: str, output: str
 ) -> Job:
     trainers = CONFIGS / "trainers"
-    check_known("trainer", setting.trainer, _names(trainers, "*"))
+    folders = sorted(path.name for path in trainers.iterdir() if path.is_dir())
+    check_choice("trainer", setting.trainer, folders)
     known = _names(trainers / setting.trainer, "*.yaml")
-    check_known(f"configuration of {setting.trainer}", setting.config, known)
+    check_choice(f"configuration of {setting.trainer}", setting.config, known)
     weights = Path(output, parts[0].folder)
 
     def run(part: Part, *flags: str) -> Run:
-        check_known("data set", part.dataset, _names(CONFIGS / "datasets", "*.yaml"))
+        check_choice("data set", part.dataset, _names(CONFIGS / "datasets", "*.yaml"))
         folder = Path(output, part.folder)
         configs = os.path.relpath(CONFIGS)
         pairs = {

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from sweeps.grid import TRANSFER, Grid, SweepError
+from sweeps import TRANSFER, SweepError
+from sweeps.grid import Grid
 
 
 class Setting(NamedTuple):

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from qprompt import quantizer
-from sweeps.grid import MAX_BITS, Grid, SweepError, read_grids, write_grids
+from sweeps import SweepError
+from sweeps.grid import MAX_BITS, Grid, read_grids, write_grids
 
 GRID = {"protocol": "base2new", "trainers": ["CoOp", "QCoOp"], "datasets": ["digits"]}
 
@@ -51,8 +52,8 @@ def test_a_value_named_twice_counts_once():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trainer": ["CoOp"]}, 'unknown key "trainer"; did you mean "trainers"'),
-        ({"protocol": "base2New"}, 'unknown protocol "base2New"; did you mean "base2new"'),
+        ({"trainer": ["CoOp"]}, 'Unknown key "trainer". Did you mean trainers'),
+        ({"protocol": "base2New"}, 'Unknown protocol "base2New". Did you mean base2new'),
         ({"trainers": "CoOp"}, "trainers must be a list of names, got 'CoOp'"),
         ({"trainers": []}, "trainers is empty"),
         ({"seeds": [1, "2"]}, r"seeds must be a list of whole numbers, got \[1, '2'\]"),

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 import train
+from dassl.utils import UnknownNameError
+from sweeps import SweepError
 from sweeps.__main__ import launch, parse_args
-from sweeps.grid import Grid, SweepError, read_grids
+from sweeps.grid import Grid, read_grids
 from sweeps.jobs import expand
 
 REPOSITORY = Path(__file__).parents[2]
@@ -150,13 +152,13 @@ def test_grids_that_disagree_about_a_folder_are_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trainers": ("QCoop",)}, 'unknown trainer "QCoop"; did you mean "QCoOp"'),
-        ({"datasets": ("digit",)}, 'unknown data set "digit"; did you mean "digits"'),
-        ({"config": "tin"}, 'configuration of QCoOp "tin"; did you mean "tiny"'),
+        ({"trainers": ("QCoop",)}, 'Unknown trainer "QCoop". Did you mean QCoOp'),
+        ({"datasets": ("digit",)}, 'Unknown data set "digit". Did you mean digits'),
+        ({"config": "tin"}, 'configuration of QCoOp "tin". Did you mean tiny'),
     ],
 )
 def test_names_without_a_file_are_refused(change, message):
-    with pytest.raises(SweepError, match=message):
+    with pytest.raises(UnknownNameError, match=message):
         expanded("base2new", **{"datasets": ("digits",), **change})
 
 
@@ -242,7 +244,7 @@ def test_sweep_script_takes_lists_as_variables_and_as_flags(script):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (("base2new", "QCoOp", "digit", "1"), 'error: unknown data set "digit"'),
+        (("base2new", "QCoOp", "digit", "1"), 'error: Unknown data set "digit"'),
         (("few_shot", "QCoOp", "digits", "1", "1", "--opts", "OPTIM.LR"), "OPTIM.LR has no value"),
         (("sweep", "--protocol", "fewshot"), "invalid choice: 'fewshot'"),
         (("base2new", "QCoOp", "digits", "1", "--jobs", "0"), "--jobs must be 1 or more, got 0"),
