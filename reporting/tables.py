@@ -133,6 +133,32 @@ class Section:
         return f"{self.protocol}: {self.setting.title}"
 
     @property
+    def headline(self) -> str:
+        """The last column of the first table: H, the most shots, or the average over targets."""
+        return self.tables[0].columns[-1]
+
+    @property
+    def best_rows(self) -> list[Row]:
+        """Those of methods measured here with the highest mean in the headline column."""
+        measured = [row for row in self.tables[0].rows if not row.method.source]
+        best = replace(self.tables[0], rows=measured).best(self.headline)
+        return [row for row in measured if row.method in best]
+
+    @property
+    def smallest_row(self) -> Row | None:
+        """That of the smallest stored prompt, of several the one with the highest headline mean."""
+
+        def size_and_rank(row: Row) -> tuple[int, float]:
+            cell = row.cells.get(self.headline)
+            return row.stored_bytes, -cell.mean if cell else 0.0
+
+        return min(
+            (row for row in self.tables[0].rows if row.stored_bytes),
+            key=size_and_rank,
+            default=None,
+        )
+
+    @property
     def measures(self) -> list[str]:
         """What comparisons are of."""
         measures = {key for comparison in self.comparisons for key in comparison.differences}

@@ -83,6 +83,14 @@ def test_page_needs_nothing_else_and_is_well_formed(page):
     assert {link for link in re.findall(r'href="#([^"]+)"', text)} <= set(ids)
 
 
+def test_summary_of_each_section_stands_first(page):
+    text = page.read_text()
+    summary = re.search(r'<ul class="summary">.*?</ul>', text, re.DOTALL)[0]
+    assert summary.count("<li>") == text.count("<h2>") == 4
+    assert "<dt>smallest prompt</dt>\n<dd><b>260 bytes</b> QCoOp, 1 bit: H " in summary
+    assert "<dt>best (16 shots)</dt>" in summary
+
+
 def test_class_names_are_text_and_no_markup(page):
     text = page.read_text()
     assert "<b>river</b>" not in text
