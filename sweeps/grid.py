@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 
 from dassl.utils import UnknownNameError, check_choice
+from qprompt.quantizer import MAX_BITS
 from sweeps import PROTOCOLS, SweepError
-
-MAX_BITS = 8  # of qprompt.quantizer, which sweeps do not import
 
 # keys that opts may not set, and why
 _RESERVED = {

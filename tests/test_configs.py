@@ -8,6 +8,7 @@ import torch
 import train
 from dassl.config import get_cfg_default
 from dassl.engine import build_trainer
+from sweeps.protocols import plain_counterpart
 from trainers.config import extend_cfg
 
 REPOSITORY = Path(__file__).parents[1]
@@ -66,10 +67,10 @@ def merged(path):
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in FILES if path.parent.name.startswith("Q")], ids=relative
+    "path", [path for path in FILES if plain_counterpart(path.parent.name)], ids=relative
 )
 def test_file_of_a_quantized_trainer_is_the_plain_one_but_for_the_quantizer(path):
-    expected = merged(TRAINERS / path.parent.name.removeprefix("Q") / path.name)
+    expected = merged(TRAINERS / plain_counterpart(path.parent.name) / path.name)
     if path.parent.name == "QMaPLe":
         expected.TRAINER.QPROMPT.BITS = 4
     assert merged(path) == expected

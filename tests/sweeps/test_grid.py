@@ -5,9 +5,8 @@ import json
 import pytest
 import yaml
 
-from qprompt import quantizer
 from sweeps import SweepError
-from sweeps.grid import MAX_BITS, Grid, read_grids, write_grids
+from sweeps.grid import Grid, read_grids, write_grids
 
 GRID = {"protocol": "base2new", "trainers": ["CoOp", "QCoOp"], "datasets": ["digits"]}
 
@@ -39,10 +38,6 @@ def test_written_grids_are_read_as_they_were():
     grids = [Grid("base2new", ["CoOp"], opts=opts), Grid("few_shot", ["QCoOp"], bits=[1, 8])]
     assert read_grids(write_grids(grids)) == grids
     assert list(read_grids(write_grids(grids))[0].opts) == list(opts)
-
-
-def test_bits_are_those_of_the_quantizer():
-    assert quantizer.MAX_BITS == MAX_BITS
 
 
 def test_a_value_named_twice_counts_once():

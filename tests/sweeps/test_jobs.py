@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 
 import train
+from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UnknownNameError
+from qprompt.dassl import Quantized
 from sweeps import SweepError
 from sweeps.__main__ import launch, parse_args
 from sweeps.grid import Grid, read_grids
 from sweeps.jobs import expand
+from sweeps.protocols import plain_counterpart
+from trainers.coop import CoOp
 
 REPOSITORY = Path(__file__).parents[2]
 BENCHMARK = 11  # data sets
@@ -98,6 +102,31 @@ def test_bits_multiply_the_quantized_trainers_alone():
     )
 
 
+def test_the_class_says_what_a_trainer_quantizes():
+    plain = ["ZeroshotCLIP", "CoOp", "CoCoOp", "MaPLe"]
+    assert [plain_counterpart(trainer) for trainer in plain] == [None] * len(plain)
+    quantized = [f"Q{trainer}" for trainer in plain[1:]]
+    assert [plain_counterpart(trainer) for trainer in quantized] == plain[1:]
+
+
+def test_a_quantized_trainer_without_files_has_those_of_the_plain_one(monkeypatch):
+    """And a plain one has none of another, whatever letter its name starts with."""
+    for name, bases in {"CoOp8": (Quantized, CoOp), "Quick": (CoOp,)}.items():
+        monkeypatch.setitem(TRAINER_REGISTRY._objects, name, type(name, bases, {}))
+    for config, file in {"": "vit_b16_ep50_ctxv1", "tiny": "tiny"}.items():
+        jobs = expanded("few_shot", ("CoOp8",), datasets=("imagenet",), config=config, bits=(2, 4))
+        assert [job.training.folder.parts[-3:-1] for job in jobs] == [
+            ("CoOp8", f"{file}_{bits}bit_16shots") for bits in (2, 4)
+        ]
+        for job in jobs:
+            path = train.parse_args(job.training.argv).config_file
+            assert path.endswith(f"configs/trainers/CoOp/{file}.yaml")
+    with pytest.raises(UnknownNameError, match='configuration of Quick "tiny". Known: none'):
+        expanded("few_shot", ("Quick",), datasets=("digits",))
+    with pytest.raises(SweepError, match="no published setting of Quick"):
+        expanded("few_shot", ("Quick",), datasets=("digits",), config="")
+
+
 @pytest.mark.parametrize("protocol", ["base2new", "few_shot", "cross_dataset"])
 def test_defaults_are_the_papers_settings_and_data_sets(protocol):
     trainers = ("ZeroshotCLIP", "CoOp", "QCoOp", "CoCoOp", "QCoCoOp", "MaPLe", "QMaPLe")
@@ -152,12 +181,12 @@ def test_grids_that_disagree_about_a_folder_are_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trainers": ("QCoop",)}, 'Unknown trainer "QCoop". Did you mean QCoOp'),
+        ({"trainers": ("QCoop",)}, 'Unknown TRAINER "QCoop". Did you mean QCoOp'),
         ({"datasets": ("digit",)}, 'Unknown data set "digit". Did you mean digits'),
         ({"config": "tin"}, 'configuration of QCoOp "tin". Did you mean tiny'),
     ],
 )
-def test_names_without_a_file_are_refused(change, message):
+def test_unknown_names_are_refused(change, message):
     with pytest.raises(UnknownNameError, match=message):
         expanded("base2new", **{"datasets": ("digits",), **change})
 
@@ -214,6 +243,12 @@ SCRIPTS = [
     (("cross_dataset", "QCoOp", "2", "4"), ["all"] * 2),
     (("domain_generalization", "QCoOp", "2", "4"), ["all"] * 5),
 ]
+
+
+def test_help_and_mistakes_in_flags_do_not_wait_for_torch():
+    code = "import sys; from sweeps.__main__ import parse_args; parse_args(['file', 'a.yaml'])"
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
 
 
 @pytest.mark.parametrize(("command", "classes"), SCRIPTS, ids=[c[0] for c, _ in SCRIPTS])
