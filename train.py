@@ -11,32 +11,27 @@ from collections.abc import Sequence
 
 import torch
 
+import clip
 import datasets  # noqa: F401 (registers the data sets)
+import qprompt
 import trainers  # noqa: F401 (registers the trainers)
-from dassl.config import CfgNode, UnknownConfigKeyError, get_cfg_default
+from dassl.config import CfgNode, get_cfg_default
 from dassl.engine import build_trainer, results
 from dassl.utils import (
-    UnknownNameError,
+    UserError,
     choose_device,
     collect_env_info,
     distributed,
     log_to,
     set_random_seed,
 )
-from dassl.utils.checkpoint import CheckpointError
+from sweeps import SweepError
 from trainers.config import extend_cfg
 from trainers.features import FeatureCache
 
-# what a user can put right; anything else is a mistake of ours and shows its traceback
-USER_ERRORS = (
-    CheckpointError,
-    FloatingPointError,
-    OSError,
-    UnknownConfigKeyError,
-    UnknownNameError,
-    ValueError,
-    results.RunMismatchError,
-)
+# what a user can put right, files that the system refuses included; anything else is a mistake of
+# ours and shows its traceback
+USER_ERRORS = (OSError, UserError, clip.ClipError, qprompt.QPromptError, SweepError)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -109,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
         trainer = build_trainer(cfg)
         if args.eval_only:
             if trainer.get_model_names() and not (args.model_dir or cfg.MODEL.INIT_WEIGHTS):
-                raise ValueError(
+                raise UserError(
                     f"--eval-only of {cfg.TRAINER.NAME} needs trained weights: give --model-dir, "
                     "the folder of a run or a packed .safetensors file"
                 )
@@ -137,7 +132,7 @@ def run_sweep(args: argparse.Namespace) -> None:
     """Run a grid in this process, and exit with 1 unless all its runs are finished then.
 
     Raises:
-        ValueError: the grid cannot be expanded, a run has no valid configuration, or flags are
+        UserError: the grid cannot be expanded, a run has no valid configuration, or flags are
             given that belong into it.
         UnknownConfigKeyError: opts, or a configuration file, has a key that there is not.
     """
@@ -145,18 +140,18 @@ def run_sweep(args: argparse.Namespace) -> None:
     from sweeps.work import sweep
 
     if not args.sweep:
-        raise ValueError("--sweep-job is the number of a job of a sweep: give --sweep, too")
+        raise UserError("--sweep-job is the number of a job of a sweep: give --sweep, too")
     allowed = {"sweep", "sweep_job", "root", "output_dir"}
     given = {key for key, value in vars(args).items() if value != vars(parse_args([]))[key]}
     if given - allowed:
-        raise ValueError(
+        raise UserError(
             f"--sweep takes --root and --output-dir; what else is given "
             f"({', '.join(sorted(given - allowed))}) belongs into its file"
         )
     if not args.root:
-        raise ValueError("--sweep needs --root, the folder that holds the data sets")
+        raise UserError("--sweep needs --root, the folder that holds the data sets")
     if torch.distributed.is_torchelastic_launched():
-        raise ValueError("--sweep does one run at a time: start it without torchrun")
+        raise UserError("--sweep does one run at a time: start it without torchrun")
 
     def check(argv: Sequence[str]) -> None:
         Options.from_cfg(setup_cfg(parse_args(argv)))

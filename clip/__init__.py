@@ -4,8 +4,13 @@ Models are those of open_clip; this package finds their weights, adds the embedd
 encodes learned prompts. It knows no trainer.
 """
 
+from clip.errors import (
+    ClipError,
+    PromptTooLongError,
+    UnsupportedBackboneError,
+    WeightsNotFoundError,
+)
 from clip.image import encode_image, vision_tower
-from clip.layers import UnsupportedBackboneError
 from clip.prompts import Prompts
 from clip.text import (
     compute_dtype,
@@ -16,10 +21,11 @@ from clip.text import (
     encode_text,
     text_tower,
 )
-from clip.tokenizer import PromptTooLongError, tokenize
-from clip.weights import WeightsNotFoundError, load
+from clip.tokenizer import tokenize
+from clip.weights import load
 
 __all__ = [
+    "ClipError",
     "PromptTooLongError",
     "Prompts",
     "UnsupportedBackboneError",

@@ -6,7 +6,8 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from clip.layers import UnsupportedBackboneError, run_layers
+from clip.errors import UnsupportedBackboneError
+from clip.layers import run_layers
 from clip.prompts import Prompts
 
 

@@ -15,10 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clip.algebra import attend_from_first_token, mlp
-
-
-class UnsupportedBackboneError(ValueError):
-    """A tower cannot take learned prompts the way CLIP's does."""
+from clip.errors import ClipError, UnsupportedBackboneError
 
 
 def residual_blocks(transformer: nn.Module) -> Sequence[nn.Module]:
@@ -94,7 +91,7 @@ def replace_prompts(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Te
 def check_depth(deep: Sequence[Tensor], layers: Sequence[nn.Module]) -> None:
     """Raise ValueError if there are more deep prompts than layers that could take them."""
     if deep and len(deep) >= len(layers):
-        raise ValueError(
+        raise ClipError(
             f"{len(deep)} deep prompts for {len(layers)} layers: "
             f"the first layer takes none, so give at most {len(layers) - 1}"
         )
@@ -115,7 +112,7 @@ def run_layers(
 
     Raises:
         UnsupportedBackboneError: as :func:`residual_blocks`.
-        ValueError: more deep prompts than layers that could take them.
+        ClipError: more deep prompts than layers that could take them.
     """
     layers = residual_blocks(transformer)
     check_depth(deep, layers)

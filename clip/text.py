@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from clip.layers import UnsupportedBackboneError, check_depth, replace_prompts
+from clip.errors import UnsupportedBackboneError
+from clip.layers import check_depth, replace_prompts
 from clip.prefix import encode_prefix, encode_suffixes, encode_texts
 from clip.prompts import Prompts
 from clip.tokenizer import VOCABULARY_SIZE

@@ -9,12 +9,10 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
+from clip.errors import PromptTooLongError
+
 CONTEXT_LENGTH = 77
 VOCABULARY_SIZE = 49408
-
-
-class PromptTooLongError(ValueError):
-    """A text has more tokens than the text tower has positions."""
 
 
 @functools.cache

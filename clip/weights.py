@@ -23,14 +23,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from clip import tiny
+from clip.errors import ClipError, WeightsNotFoundError
 
 OPENAI_NAMES = ("RN50", "RN101", "ViT-B/32", "ViT-B/16", "ViT-L/14")
 PRECISIONS = ("fp32", "fp16", "bf16")
 TINY_NAME = "tiny"
-
-
-class WeightsNotFoundError(OSError):
-    """The named weights are neither on this machine nor to be had from the network."""
 
 
 def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu") -> nn.Module:
@@ -57,10 +54,10 @@ def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu")
     Raises:
         WeightsNotFoundError: no weights on disk and none from the network; says which file to put
             where.
-        ValueError: unknown name, or a file that holds no CLIP weights.
+        ClipError: unknown name, or a file that holds no CLIP weights.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+        raise ClipError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     if name == TINY_NAME:
         model = _build(tiny.state_dict(), precision)
     elif name in OPENAI_NAMES:
@@ -70,7 +67,7 @@ def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu")
     elif ":" in name:
         model = _load_open_clip(*name.split(":", 1), precision)
     else:
-        raise ValueError(_unknown(name))
+        raise ClipError(_unknown(name))
     return model.to(device).eval()
 
 
@@ -124,10 +121,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as model weights: {error}") from error
+        raise ClipError(f"{path} cannot be read as model weights: {error}") from error
     state = state.get("state_dict", state)
     if not {"text_projection", "token_embedding.weight", "positional_embedding"} <= state.keys():
-        raise ValueError(
+        raise ClipError(
             f"{path} holds no CLIP in OpenAI's layout (first keys: {sorted(state)[:3]}); for "
             "weights of another open_clip architecture give 'architecture:path'"
         )
@@ -153,13 +150,13 @@ def _build(state: dict[str, Tensor], precision: str) -> CLIP:
 def _load_open_clip(architecture: str, pretrained: str, precision: str) -> nn.Module:
     if open_clip.get_model_config(architecture) is None:
         nearest = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
-        raise ValueError(
+        raise ClipError(
             f"open_clip has no architecture {architecture!r}; nearest: "
             + (", ".join(nearest) or "none")
         )
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if not os.path.isfile(pretrained) and pretrained not in tags:
-        raise ValueError(
+        raise ClipError(
             f"{pretrained!r} is neither a file nor weights that open_clip knows for "
             f"{architecture}; known: {', '.join(tags) or 'none'}"
         )
@@ -167,7 +164,7 @@ def _load_open_clip(architecture: str, pretrained: str, precision: str) -> nn.Mo
         return open_clip.create_model(architecture, pretrained=pretrained, precision=precision)
     except (OSError, RuntimeError) as error:
         if os.path.isfile(pretrained):
-            raise ValueError(f"{pretrained} does not fit {architecture}: {error}") from error
+            raise ClipError(f"{pretrained} does not fit {architecture}: {error}") from error
         raise WeightsNotFoundError(
             f"no weights {pretrained!r} for {architecture}: not in the cache, and the download "
             f"failed ({error}). Fetch the file on a machine with a network and name the backbone "

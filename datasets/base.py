@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from dassl.data.datasets import DatasetBase
-from dassl.utils import OutputDirError, mkdir_if_missing, shared
+from dassl.utils import OutputDirError, UserError, mkdir_if_missing, shared
 
 from .fewshot import few_shot, subsample_classes
 from .splits import (
@@ -71,7 +71,7 @@ class SplitDataset(DatasetBase):
     def locate(self, root: str) -> None:
         """Turn the relative paths of the class into absolute ones."""
         if not root:
-            raise ValueError("DATASET.ROOT is empty; say where the data sets are with --root")
+            raise UserError("DATASET.ROOT is empty; say where the data sets are with --root")
         self.root = os.path.abspath(os.path.expanduser(root))
         self.dataset_dir = os.path.join(self.root, self.dataset_dir)
         self.image_dir = os.path.join(self.dataset_dir, self.image_dir)

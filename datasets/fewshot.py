@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 
 from dassl.data.datasets import Datum
+from dassl.utils import UserError, check_choice
 
 SUBSAMPLES = ("all", "base", "new")
 MAX_VAL_SHOTS = 4
@@ -67,18 +68,16 @@ def subsample_classes(splits: Sequence[Sequence[Datum]], which: str) -> list[lis
     (Zhou et al., "Conditional Prompt Learning", CVPR 2022, Section 4.1).
 
     Raises:
-        ValueError: ``which`` is not all, base or new, or the half holds no class.
+        UserError: ``which`` is not all, base or new, or the half holds no class.
     """
-    if which not in SUBSAMPLES:
-        options = ", ".join(SUBSAMPLES)
-        raise ValueError(f"DATASET.SUBSAMPLE_CLASSES is {which!r}; choose one of {options}")
+    check_choice("DATASET.SUBSAMPLE_CLASSES", which, SUBSAMPLES)
     if which == "all":
         return [list(split) for split in splits]
     labels = sorted({item.label for item in splits[0]})
     half = math.ceil(len(labels) / 2)
     kept = labels[:half] if which == "base" else labels[half:]
     if not kept:
-        raise ValueError(
+        raise UserError(
             f"there is no {which} class among {len(labels)}: base and new need two classes or more"
         )
     relabel = {old: new for new, old in enumerate(kept)}

@@ -8,6 +8,7 @@ import reprlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from dassl.data.datasets import Datum
+from dassl.utils import UserError
 
 from .splits import SplitError, Splits
 
@@ -16,7 +17,7 @@ SPLIT_SEED = 1  # of the splits made here; independent of cfg.SEED, so that all 
 VAL_SHARE = 0.2  # of the training images, where the official split has no validation images
 
 
-class ClassFolderError(ValueError):
+class ClassFolderError(UserError):
     """A tree of class folders cannot be turned into a data set."""
 
 

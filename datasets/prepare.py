@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import write_json
+from dassl.utils import UserError, write_json
 
 from .base import GeneratedDataset, SplitDataset
 from .check import NAMES
@@ -58,7 +58,7 @@ ELSEWHERE = {
 ARCHIVES = ("*.zip", "*.tar", "*.tgz", "*.tar.gz")
 
 
-class PrepareError(RuntimeError):
+class PrepareError(UserError):
     """A data set that cannot be put where it belongs."""
 
 

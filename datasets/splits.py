@@ -10,10 +10,10 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from dassl.data.datasets import Datum
-from dassl.utils import read_json, write_json
+from dassl.utils import UserError, read_json, write_json
 
 
-class DatasetNotFoundError(FileNotFoundError):
+class DatasetNotFoundError(UserError, FileNotFoundError):
     """The folder of a data set, or a file that belongs into it, is not there."""
 
 
@@ -31,7 +31,7 @@ class MissingImagesError(DatasetNotFoundError):
         self.missing = missing
 
 
-class SplitError(ValueError):
+class SplitError(UserError):
     """A split or an annotation file is malformed, or contradicts itself or the folders."""
 
 

@@ -152,9 +152,12 @@ def launch(args: argparse.Namespace) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    from dassl.utils import UserError
+
     try:
-        sys.exit(not launch(parse_args(argv)))
-    except (OSError, ValueError) as error:
+        sys.exit(not launch(args))
+    except (OSError, SweepError, UserError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)

@@ -2,15 +2,19 @@
 
 import json
 import shutil
+from unittest import mock
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import clip
 import qprompt
 import train
 from clip.tiny.train import new_model
+from dassl.utils import UserError
+from qprompt import NoParameterError
 
 LEARNER = "prompt_learner"
 
@@ -234,15 +238,27 @@ def test_half_precision_without_gpu_warns_once_and_runs_in_float32(build, precis
         ([], ["TRAINER.QPROMPT.MODE", "qta"], "mode must be one of"),
         ([], ["TRAINER.QPROMPT.PARAMS", "["], "PARAMS|params|QPROMPT"),
         ([], ["TRAINER.QPROMPT.PARAMS", "nothing"], "no trainable parameter matching 'nothing'"),
-        ([], ["TRAINER.COOP.PREC", "int8"], "PREC 'int8'"),
+        ([], ["TRAINER.COOP.PREC", "int8"], 'Unknown PREC "int8"'),
         ([], ["INPUT.SIZE", "(224, 224)"], r"INPUT.SIZE is \(224, 224\)"),
-        ([], ["DATASET.SUBSAMPLE_CLASSES", "old"], "choose one of all, base, new"),
+        ([], ["DATASET.SUBSAMPLE_CLASSES", "old"], 'Unknown DATASET.SUBSAMPLE_CLASSES "old"'),
         (["--backbone", "ViT-B/61"], [], "ViT-B/16"),
     ],
 )
 def test_bad_options_name_themselves_and_the_nearest_good_one(build, flags, opts, message):
     with pytest.raises((KeyError, ValueError), match=message):
         build("QCoOp", "", *flags, opts=opts)
+
+
+def test_mistakes_of_the_user_are_one_line_and_faults_show_their_traceback(monkeypatch):
+    argv = ["--trainer", "QCoOp", "OUTPUT_DIR", "", "VERBOSE", "False"]
+    for error in (UserError("say it"), clip.ClipError("say it"), NoParameterError("say it")):
+        monkeypatch.setattr(train, "build_trainer", mock.Mock(side_effect=error))
+        with pytest.raises(SystemExit, match="^error: say it$"):
+            train.main(argv)
+    for error in (ValueError("of a library"), KeyError("ours")):
+        monkeypatch.setattr(train, "build_trainer", mock.Mock(side_effect=error))
+        with pytest.raises(type(error)):
+            train.main(argv)
 
 
 def test_evaluation_without_trained_weights_is_refused(command, tmp_path):

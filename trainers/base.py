@@ -15,7 +15,7 @@ import qprompt
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import is_sharing, load_pretrained_weights, shared
+from dassl.utils import UserError, check_choice, is_sharing, load_pretrained_weights, shared
 from trainers.features import BatchFeatures, FrozenFeatures
 from trainers.prompted import PromptedCLIP
 from trainers.views import cached_views
@@ -31,10 +31,9 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         device: where the model will run.
 
     Raises:
-        ValueError: unknown precision.
+        UserError: unknown precision.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"PREC {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    check_choice("PREC", precision, PRECISIONS)
     if device.type == "cpu" and precision in ("fp16", "amp"):
         warnings.warn(f"no GPU: PREC {precision} runs as fp32 on the CPU", stacklevel=2)
         return "fp32"
@@ -45,7 +44,7 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> nn.Module:
     """Load the frozen CLIP that ``cfg.MODEL.BACKBONE.NAME`` names.
 
     Raises:
-        ValueError: ``cfg.INPUT.SIZE`` is not the image size of the backbone.
+        UserError: ``cfg.INPUT.SIZE`` is not the image size of the backbone.
     """
     name = cfg.MODEL.BACKBONE.NAME
     weights = "fp32" if precision == "amp" else precision
@@ -58,7 +57,7 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> nn.Module:
     size = backbone.visual.image_size
     expected = (size, size) if isinstance(size, int) else tuple(size)
     if tuple(cfg.INPUT.SIZE) != expected:
-        raise ValueError(
+        raise UserError(
             f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, but the backbone {name} takes images of "
             f'{expected} pixels: set INPUT.SIZE "{expected}"'
         )
@@ -116,18 +115,18 @@ class PromptTrainer(TrainerX):
         """Turn training images into a few views' features if CACHED_VIEWS asks for it.
 
         Raises:
-            ValueError: a negative number, or the image tower sees prompts, so that features change
+            UserError: a negative number, or the image tower sees prompts, so that features change
                 as they train.
         """
         views = self.cfg.DATALOADER.CACHED_VIEWS
         if views < 0:
-            raise ValueError(
+            raise UserError(
                 f"DATALOADER.CACHED_VIEWS is {views}: it is a number of views, or 0 for new ones "
                 "in every epoch"
             )
         if views:
             if not self.model.frozen_image_tower:
-                raise ValueError(
+                raise UserError(
                     f"DATALOADER.CACHED_VIEWS is {views}, but the image tower of "
                     f"{self.cfg.TRAINER.NAME} sees prompts: set it to 0"
                 )

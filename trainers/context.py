@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import clip
+from dassl.utils import UserError
 
 
 def count_tokens(words: str) -> int:
@@ -31,7 +32,7 @@ class ContextLearner(nn.Module):
         lengths: number of tokens after those, up to the end of the text, for each class.
 
     Raises:
-        ValueError: no context at all.
+        UserError: no context at all.
         clip.PromptTooLongError: context and class name exceed the text tower's positions.
     """
 
@@ -47,7 +48,7 @@ class ContextLearner(nn.Module):
     ) -> None:
         super().__init__()
         if n_ctx < 1:
-            raise ValueError(f"N_CTX is {n_ctx}: a prompt learner needs at least one context token")
+            raise UserError(f"N_CTX is {n_ctx}: a prompt learner needs at least one context token")
         words = ctx_init.replace("_", " ").strip()
         from_words = count_tokens(words) >= n_ctx
         if not from_words:

@@ -7,6 +7,7 @@ from torch import nn
 
 import clip
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import check_choice
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner, count_tokens
 from trainers.prompted import PromptedCLIP
@@ -25,7 +26,7 @@ class PromptLearner(ContextLearner):
         position: where the class name stands: ``end`` (after the context), ``middle`` or ``front``.
 
     Raises:
-        ValueError: unknown position, and as :class:`ContextLearner`.
+        UserError: unknown position, and as :class:`ContextLearner`.
     """
 
     def __init__(
@@ -37,10 +38,7 @@ class PromptLearner(ContextLearner):
         class_specific: bool = False,
         position: str = "end",
     ) -> None:
-        if position not in POSITIONS:
-            raise ValueError(
-                f"CLASS_TOKEN_POSITION {position!r}: choose one of {', '.join(POSITIONS)}"
-            )
+        check_choice("CLASS_TOKEN_POSITION", position, POSITIONS)
         n_ctx = count_tokens(ctx_init) or n_ctx
         super().__init__(backbone, classnames, n_ctx, ctx_init, class_specific)
         self.position = position

@@ -30,7 +30,7 @@ import clip
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import ImageTransform
-from dassl.utils import ProgressBar, atomic_write, shared
+from dassl.utils import ProgressBar, UserError, atomic_write, shared
 
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
 DEFAULT_FOLDER = os.path.join(CACHE, "qprompt", "features")
@@ -77,12 +77,12 @@ class FeatureCache:
         folder: where the files go; "~" is the home folder.
 
     Raises:
-        ValueError: no folder is named.
+        UserError: no folder is named.
     """
 
     def __init__(self, folder: str) -> None:
         if not folder:
-            raise ValueError("no features are kept: TEST.FEATURE_CACHE is empty; name a folder")
+            raise UserError("no features are kept: TEST.FEATURE_CACHE is empty; name a folder")
         self.folder = Path(folder).expanduser()
 
     def get(self, inputs: Mapping[str, Any], compute: Callable[[], Tensor]) -> Tensor:

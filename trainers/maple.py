@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import clip
 import qprompt
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner
 from trainers.prompted import PromptedCLIP
@@ -49,7 +50,7 @@ class MultiModalPromptLearner(ContextLearner):
         compound_prompt_projections: F_1, F_2, ...; all start equal.
 
     Raises:
-        ValueError: a depth that the backbone has not, and as :class:`ContextLearner`.
+        UserError: a depth that the backbone has not, and as :class:`ContextLearner`.
         clip.UnsupportedBackboneError: the image tower is no vision transformer.
     """
 
@@ -65,7 +66,7 @@ class MultiModalPromptLearner(ContextLearner):
         towers = (vision.transformer, clip.text_tower(backbone).transformer)
         layers = min(len(tower.resblocks) for tower in towers)
         if not 1 <= depth <= layers:
-            raise ValueError(f"PROMPT_DEPTH is {depth}: the backbone takes 1 to {layers}")
+            raise UserError(f"PROMPT_DEPTH is {depth}: the backbone takes 1 to {layers}")
         super().__init__(backbone, classnames, n_ctx, ctx_init)
         widths = self.ctx.shape[-1], vision.class_embedding.shape[-1]
         self.proj = nn.Linear(*widths).to(self.ctx)

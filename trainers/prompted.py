@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import clip
+from dassl.utils import UserError, check_choice
 
 # Under these names models of this and of upstream's code hold their frozen CLIP.
 FROZEN = ("backbone.", "image_encoder.", "text_encoder.", "logit_scale")
@@ -35,7 +36,7 @@ class PromptedCLIP(nn.Module):
             what they are.
 
     Raises:
-        ValueError: unknown text encoding, or a negative chunk.
+        UserError: unknown text encoding, or a negative chunk.
     """
 
     frozen_image_tower = True
@@ -48,12 +49,9 @@ class PromptedCLIP(nn.Module):
         text_chunk: int = 0,
     ) -> None:
         super().__init__()
-        if text_encoding not in TEXT_ENCODINGS:
-            raise ValueError(
-                f"TEXT_ENCODING {text_encoding!r}: choose one of {', '.join(TEXT_ENCODINGS)}"
-            )
+        check_choice("TEXT_ENCODING", text_encoding, TEXT_ENCODINGS)
         if text_chunk < 0:
-            raise ValueError(f"TEXT_CHUNK is {text_chunk}: it is a number of prompts, or 0 for all")
+            raise UserError(f"TEXT_CHUNK is {text_chunk}: it is a number of prompts, or 0 for all")
         self.prompt_learner = prompt_learner
         self.backbone = backbone
         self._text_options = {"full": text_encoding == "full", "chunk": text_chunk}

@@ -10,12 +10,13 @@ import yaml
 from yacs.config import CfgNode as YacsNode
 from yacs.config import _check_and_coerce_cfg_value_type as coerce
 
+from dassl.utils import UserError
 from dassl.utils.registry import nearest
 
 BASE_KEY = "_BASE_"
 
 
-class UnknownConfigKeyError(KeyError):
+class UnknownConfigKeyError(UserError, KeyError):
     """A configuration key that does not exist."""
 
     def __str__(self) -> str:
@@ -30,13 +31,13 @@ class CfgNode(YacsNode):
 
         Raises:
             UnknownConfigKeyError: the file has a key that the tree has not.
-            ValueError: a value is of another type than the default, or the file is not YAML.
+            UserError: a value is of another type than the default, or the file is not YAML.
         """
         with open(cfg_filename, encoding="utf-8") as file:
             try:
                 other = self.load_cfg(file)
             except yaml.YAMLError as error:
-                raise ValueError(f'"{cfg_filename}" is not valid YAML: {error}') from error
+                raise UserError(f'"{cfg_filename}" is not valid YAML: {error}') from error
         base = other.pop(BASE_KEY, None)
         if base:
             self.merge_from_file(os.path.join(os.path.dirname(cfg_filename), base))
@@ -49,7 +50,7 @@ class CfgNode(YacsNode):
     def merge_from_list(self, cfg_list: Sequence[Any]) -> None:
         """Merge KEY VALUE pairs, e.g. from the command line; raises as :meth:`merge_from_file`."""
         if len(cfg_list) % 2:
-            raise ValueError(
+            raise UserError(
                 f'Options come as KEY VALUE pairs, but the last one has no value: "{cfg_list[-1]}"'
             )
         self._merge(zip(cfg_list[0::2], cfg_list[1::2], strict=True), "the options")
@@ -81,13 +82,13 @@ class CfgNode(YacsNode):
 
 def _coerce(value: Any, default: Any, full_key: str, origin: str) -> Any:
     if isinstance(default, YacsNode):
-        raise ValueError(f'"{full_key}" in {origin} is a section and takes no value: {value!r}')
+        raise UserError(f'"{full_key}" in {origin} is a section and takes no value: {value!r}')
     if isinstance(default, float) and type(value) is int:
         return float(value)
     try:
         return coerce(value, default, full_key, full_key)
     except ValueError:
-        raise ValueError(
+        raise UserError(
             f'"{full_key}" in {origin} must be a {type(default).__name__} (default: {default!r}), '
             f"got the {type(value).__name__} {value!r}"
         ) from None

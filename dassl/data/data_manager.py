@@ -14,7 +14,7 @@ from dassl.data.datasets import Datum, build_dataset
 from dassl.data.pixels import PixelCache, PixelLoader
 from dassl.data.samplers import SharedBatchSampler, build_sampler, index_and_seed
 from dassl.data.transforms import ImageTransform, build_transform, seeded
-from dassl.utils import choose_device, distributed, read_image, shared
+from dassl.utils import UserError, choose_device, distributed, read_image, shared
 
 Transform = Callable[[Any], Any]
 
@@ -80,10 +80,10 @@ def build_data_loader(
     :func:`build_transform` are decoded once, as far as cfg.DATALOADER.PIXEL_CACHE_MB allows.
 
     Raises:
-        ValueError: there are no items.
+        UserError: there are no items.
     """
     if not data_source:
-        raise ValueError(f"The data set {cfg.DATASET.NAME} has no images to load")
+        raise UserError(f"The data set {cfg.DATASET.NAME} has no images to load")
     workers = min(cfg.DATALOADER.NUM_WORKERS, _cpus())
     device = choose_device(cfg)
     dataset = (dataset_wrapper or DatasetWrapper)(

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from dassl.data.samplers import index_and_seed
-from dassl.utils import read_image
+from dassl.utils import UserError, read_image
 
 BATCHES_AHEAD = 2
 
@@ -29,12 +29,12 @@ class PixelCache:
         used: bytes.
 
     Raises:
-        ValueError: a negative limit.
+        UserError: a negative limit.
     """
 
     def __init__(self, limit: int) -> None:
         if limit < 0:
-            raise ValueError(
+            raise UserError(
                 f"DATALOADER.PIXEL_CACHE_MB is {limit // 2**20}: it is a size, or 0 to keep nothing"
             )
         self.limit = limit

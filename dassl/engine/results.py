@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dassl.config import CfgNode
-from dassl.utils import read_json, write_json
+from dassl.utils import UserError, read_json, write_json
 
 FORMAT_VERSION = 1
 
@@ -33,7 +33,7 @@ IRRELEVANT_SETTINGS = {
 }
 
 
-class RunMismatchError(RuntimeError):
+class RunMismatchError(UserError, RuntimeError):
     """A folder that holds another run."""
 
 

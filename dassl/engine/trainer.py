@@ -6,7 +6,7 @@ import datetime
 import os.path as osp
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ from dassl.utils import (
     AverageMeter,
     MetricMeter,
     ProgressBar,
+    UserError,
+    check_choice,
     choose_device,
     copy_file,
     distributed,
@@ -35,6 +37,10 @@ from dassl.utils import (
 from dassl.utils.checkpoint import BEST, CheckpointError, can_resume, find_checkpoint, summarize
 
 Names = str | list[str] | None
+
+
+class NonFiniteLossError(UserError, FloatingPointError):
+    """A loss that is infinite or NaN."""
 
 
 class TrainerBase:
@@ -87,8 +93,7 @@ class TrainerBase:
 
     def set_model_mode(self, mode: str = "train", names: Names = None) -> None:
         """Put models into "train" or "eval" ("test") mode; ValueError: there is no such mode."""
-        if mode not in ("train", "eval", "test"):
-            raise ValueError(f'Unknown mode "{mode}": choose train or eval')
+        check_choice("mode", mode, ("train", "eval", "test"))
         for name in self.get_model_names(names):
             self._models[name].train(mode == "train")
 
@@ -199,9 +204,9 @@ class TrainerBase:
         return optim.param_groups[0]["lr"] if optim is not None else 0.0
 
     def detect_anomaly(self, loss: torch.Tensor) -> None:
-        """Raise a FloatingPointError unless a loss is finite."""
+        """Raise a NonFiniteLossError unless a loss is finite."""
         if not torch.isfinite(loss).all():
-            raise FloatingPointError(
+            raise NonFiniteLossError(
                 "Loss is infinite or NaN! Lower OPTIM.LR, or use a wider floating-point type"
             )
 
@@ -298,10 +303,10 @@ class SimpleTrainer(TrainerBase):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         self.check_cfg(cfg)
-        _check_choice("TEST.SPLIT", cfg.TEST.SPLIT, ("test", "val"))
-        _check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
+        check_choice("TEST.SPLIT", cfg.TEST.SPLIT, ("test", "val"))
+        check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
         if cfg.SEED < 0 and distributed.world_size() > 1:
-            raise ValueError(f"SEED is {cfg.SEED}: several processes need one seed, at least 0")
+            raise UserError(f"SEED is {cfg.SEED}: several processes need one seed, at least 0")
         self.device = choose_device(cfg)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
@@ -340,11 +345,11 @@ class SimpleTrainer(TrainerBase):
         Raises:
             RunMismatchError: OUTPUT_DIR holds a run of another configuration.
             FileNotFoundError: RESUME is set, but holds no checkpoint.
-            ValueError: the data set has no training images, or no validation images to choose by.
+            UserError: the data set has no training images, or no validation images to choose by.
         """
         self.time_start = time.time()
         if getattr(self.dm.dataset, "evaluation_only", False):
-            raise ValueError(
+            raise UserError(
                 f"{self.cfg.DATASET.NAME} has no training images: evaluate on it with --eval-only"
             )
         results.check_same_run(self._results_path(self.cfg.TEST.SPLIT), self.cfg)
@@ -360,7 +365,7 @@ class SimpleTrainer(TrainerBase):
         if distributed.is_main():
             write_json({"config": results.config_dict(self.cfg)}, record)
         if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is None:
-            raise ValueError("FINAL_MODEL best_val needs validation images, and there are none")
+            raise UserError("FINAL_MODEL best_val needs validation images, and there are none")
         self.init_writer(osp.join(self.output_dir, "tensorboard"))
         # last, because it restores the random generators
         self.start_epoch = self.resume_model_if_exist(directory)
@@ -422,14 +427,14 @@ class SimpleTrainer(TrainerBase):
             The first of the evaluator's scores.
 
         Raises:
-            ValueError: the split is unknown or empty.
+            UserError: the split is unknown or empty.
             RunMismatchError: OUTPUT_DIR holds the results of another run.
         """
         split = split or self.cfg.TEST.SPLIT
-        _check_choice("split", split, ("test", "val"))
+        check_choice("split", split, ("test", "val"))
         loader = self.val_loader if split == "val" else self.test_loader
         if loader is None:
-            raise ValueError(f"The data set {self.cfg.DATASET.NAME} has no {split} images")
+            raise UserError(f"The data set {self.cfg.DATASET.NAME} has no {split} images")
         path = self._results_path(split)
         if not self._in_training:
             # unknown after a subclass's load_model that does not set it
@@ -536,8 +541,3 @@ class TrainerX(SimpleTrainer):
         """Return images (batch, 3, H, W), labels and domains (batch,), on the device."""
         image, label, domain = (batch[key].to(self.device) for key in ("img", "label", "domain"))
         return image, label, domain
-
-
-def _check_choice(key: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        raise ValueError(f'{key} is "{value}": choose {" or ".join(known)}')

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dassl.config import CfgNode
-from dassl.utils import Registry, atomic_write
+from dassl.utils import Registry, UserError, atomic_write
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
@@ -83,10 +83,10 @@ class Classification(EvaluatorBase):
         Macro F1 is the mean over the classes that occur among the labels.
 
         Raises:
-            ValueError: no batch was added.
+            UserError: no batch was added.
         """
         if not self._true:
-            raise ValueError("Nothing to evaluate: no batch was processed")
+            raise UserError("Nothing to evaluate: no batch was processed")
         true, pred = torch.cat(self._true).cpu(), torch.cat(self._pred).cpu()
         n = max(len(self._lab2cname), int(torch.maximum(true.max(), pred.max())) + 1)
         hits, support, predicted = (

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dassl.config import CfgNode
-from dassl.utils import check_choice
+from dassl.utils import UserError, check_choice
 
 _NAMES = ("sgd", "adam", "amsgrad", "adamw", "radam", "rmsprop")
 
@@ -26,7 +26,7 @@ def build_optimizer(
 
     Raises:
         UnknownNameError: there is no such optimizer.
-        ValueError: there is nothing to optimize.
+        UserError: there is nothing to optimize.
     """
     name = optim_cfg.NAME
     check_choice("OPTIM.NAME", name, _NAMES)
@@ -34,7 +34,7 @@ def build_optimizer(
         param_groups = model.parameters() if isinstance(model, nn.Module) else model
     param_groups = list(param_groups)
     if not param_groups:
-        raise ValueError("Nothing to optimize: the model has no parameters")
+        raise UserError("Nothing to optimize: the model has no parameters")
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
     momentum = {"momentum": optim_cfg.MOMENTUM}
     betas = {"betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)}

@@ -9,6 +9,7 @@ from dassl.utils.checkpoint import (
     resume_from_checkpoint,
     save_checkpoint,
 )
+from dassl.utils.errors import UserError
 from dassl.utils.files import (
     ImageReadError,
     OutputDirError,

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from dassl.utils import safe_unpickler
+from dassl.utils.errors import UserError
 from dassl.utils.files import atomic_write, copy_file
 from dassl.utils.tools import rng_state, set_rng_state
 
@@ -21,7 +22,7 @@ BEST = "model-best.pth.tar"
 _EPOCH = re.compile(r"model\.pth\.tar-(\d+)")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A checkpoint that cannot be read or does not fit the model."""
 
 

@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed as dist
 
+from dassl.utils.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -31,7 +33,7 @@ def process_group(use_cuda: bool = True) -> Iterator[None]:
         use_cuda: whether to use GPUs where there are any.
 
     Raises:
-        ValueError: there are more processes than GPUs.
+        UserError: there are more processes than GPUs.
     """
     if not dist.is_torchelastic_launched():
         yield
@@ -40,7 +42,7 @@ def process_group(use_cuda: bool = True) -> Iterator[None]:
     if gpus:
         local_rank, processes = (int(os.environ[f"LOCAL_{key}"]) for key in ("RANK", "WORLD_SIZE"))
         if processes > gpus:
-            raise ValueError(f"{processes} processes for {gpus} GPUs: lower --nproc_per_node")
+            raise UserError(f"{processes} processes for {gpus} GPUs: lower --nproc_per_node")
         torch.cuda.set_device(local_rank)
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
     stdout = sys.stdout
@@ -78,13 +80,13 @@ def share(items: Sequence[T]) -> Sequence[T]:
     """Return this process's part of a sequence; the parts, in order of rank, make it up.
 
     Raises:
-        ValueError: there are fewer items than processes.
+        UserError: there are fewer items than processes.
     """
     n, processes = len(items), world_size()
     if processes == 1:
         return items
     if n < processes:
-        raise ValueError(
+        raise UserError(
             f"{n} images cannot be shared among {processes} processes: raise "
             "DATALOADER.TRAIN_X.BATCH_SIZE or lower --nproc_per_node"
         )

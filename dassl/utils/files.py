@@ -15,12 +15,14 @@ from typing import IO, Any
 
 from PIL import Image
 
+from dassl.utils.errors import UserError
 
-class ImageReadError(OSError):
+
+class ImageReadError(UserError, OSError):
     """An image that is missing or cannot be decoded."""
 
 
-class OutputDirError(OSError):
+class OutputDirError(UserError, OSError):
     """A folder that cannot be created or written to."""
 
 

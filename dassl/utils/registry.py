@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
+from dassl.utils.errors import UserError
 
-class UnknownNameError(KeyError, ValueError):
+
+class UnknownNameError(UserError, KeyError):
     """A name that is none of the known ones."""
 
     def __str__(self) -> str:  # KeyError would show the repr of its message

@@ -293,7 +293,7 @@ def test_bad_settings(make_trainer, tmp_path):
         make_trainer("TRAINER.NAME", "ToyTrainr")
     with pytest.raises(ValueError, match="FINAL_MODEL.*best_val"):
         make_trainer("TEST.FINAL_MODEL", "best")
-    with pytest.raises(ValueError, match='split is "train"'):
+    with pytest.raises(ValueError, match='Unknown split "train"'):
         make_trainer().test("train")
     trainer = make_trainer("TEST.FINAL_MODEL", "best_val")
     trainer.val_loader = None
@@ -313,7 +313,7 @@ def test_model_registry(make_trainer):
         trainer.register_model("learner")
     trainer.set_model_mode("eval")
     assert not trainer.model.training
-    with pytest.raises(ValueError, match="Unknown mode"):
+    with pytest.raises(ValueError, match='Unknown mode "fly"'):
         trainer.set_model_mode("fly")
 
 

@@ -83,7 +83,7 @@ def test_one_class(backbone):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"position": "start"}, "'start': choose one of end, middle, front"),
+        ({"position": "start"}, 'Unknown CLASS_TOKEN_POSITION "start". Did you mean front'),
         ({"n_ctx": 0}, "N_CTX is 0"),
         ({"n_ctx": 80}, "takes 77"),
     ],

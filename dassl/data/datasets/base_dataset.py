@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from dassl.utils import UserError
+
 
 @dataclass(slots=True)
 class Datum:
@@ -43,7 +45,7 @@ class DatasetBase:
         evaluation_only: whether there are no images to train on.
 
     Raises:
-        ValueError: a label has two names, or a label between 0 and the largest has none.
+        UserError: a label has two names, or a label between 0 and the largest has none.
     """
 
     dataset_dir = ""
@@ -68,12 +70,12 @@ class DatasetBase:
         names: dict[int, str] = {}
         for item in chain(self.train_x or (), self.val or (), self.test or ()):
             if names.setdefault(item.label, item.classname) != item.classname:
-                raise ValueError(
+                raise UserError(
                     f'Label {item.label} is called both "{names[item.label]}" and '
                     f'"{item.classname}" (at "{item.impath}")'
                 )
         if missing := set(range(max(names, default=-1) + 1)) - names.keys():
-            raise ValueError(
+            raise UserError(
                 f"Labels must count from 0 without gaps, but no item has {sorted(missing)[:10]}"
             )
         return dict(sorted(names.items()))
