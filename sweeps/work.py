@@ -71,20 +71,20 @@ def work(jobs: Sequence[Job], start: Start) -> dict[Run, str]:
     for _, group in groupby(jobs, key=lambda job: job.dataset):
         with sharing():
             for job in group:
-                with _recorded(job.training, names, failures), _locked(job) as mine:
+                with _record_failure(job.training, names, failures), _lock_job(job) as mine:
                     for run in job.runs if mine else ():
                         # results that are there are looked at even if there are no weights
                         if job.training not in failures or records.is_finished(run):
-                            with _recorded(run, names, failures):
-                                _attempt(run, start, names[run])
+                            with _record_failure(run, names, failures):
+                                _run(run, start, names[run])
     return failures
 
 
-def _attempt(run: Run, start: Start, name: str) -> None:
+def _run(run: Run, start: Start, name: str) -> None:
     fresh = not records.is_finished(run)
     if fresh:
         print(name, flush=True)
-    with _like_a_new_process():
+    with _imitate_new_process():
         start(run.argv)
     score = records.score(run)
     (run.folder / records.ERROR).unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def _attempt(run: Run, start: Start, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _recorded(run: Run, names: dict[Run, str], failures: dict[Run, str]) -> Iterator[None]:
+def _record_failure(run: Run, names: dict[Run, str], failures: dict[Run, str]) -> Iterator[None]:
     """Let an exception end this run alone: tell it, and put it into its folder and ``failures``."""
     try:
         yield
@@ -109,7 +109,7 @@ def _recorded(run: Run, names: dict[Run, str], failures: dict[Run, str]) -> Iter
 
 
 @contextlib.contextmanager
-def _like_a_new_process() -> Iterator[None]:
+def _imitate_new_process() -> Iterator[None]:
     """Let go of the last run, show warnings again, and keep what a run prints to its log.
 
     Random generators need nothing, because every run of a sweep seeds them.
@@ -124,7 +124,7 @@ def _like_a_new_process() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(job: Job) -> Iterator[bool]:
+def _lock_job(job: Job) -> Iterator[bool]:
     """Yield whether no other process works on ``job``; a process that dies lets go of it.
 
     Raises:
@@ -135,12 +135,12 @@ def _locked(job: Job) -> Iterator[bool]:
         return
     folder = job.training.folder
     mkdir_if_missing(folder)
-    with _lock(folder / LOCK) as free:
+    with _lock_file(folder / LOCK) as free:
         yield free
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[bool]:
+def _lock_file(path: Path) -> Iterator[bool]:
     """Hold the lock on a file, and yield whether no other process had it."""
     try:
         import fcntl

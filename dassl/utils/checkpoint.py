@@ -246,10 +246,10 @@ def load_pretrained_weights(model: nn.Module, weight_path: str | os.PathLike[str
         for name, tensor in state_dict.items()
         if name in buffers and buffers[name].shape != tensor.shape
     ]
-    kept = {name: t for name, t in state_dict.items() if name not in other_shape}
-    missing, unexpected = load_weights(model, kept, weight_path)
+    weights = {name: t for name, t in state_dict.items() if name not in other_shape}
+    missing, unexpected = load_weights(model, weights, weight_path)
     missing = [name for name in missing if name not in other_shape]
-    matched = [name for name in kept if name not in unexpected]
+    matched = [name for name in weights if name not in unexpected]
     print(f'Loaded pretrained weights from "{weight_path}"')
     print(f"* matched: {summarize(matched)}")
     print(f"* not in the file: {summarize(missing)}")

@@ -94,17 +94,17 @@ def write_json(obj: Any, fpath: str | os.PathLike[str]) -> None:
     text = json.dumps(obj, indent=4)
     # lists of plain values on one line: a matrix stays readable, and a third of the size
     flat = r"\[\n *([^][{}]+?)\n *\]"
-    text = re.sub(flat, lambda found: "[" + re.sub(r"\n *", " ", found[1]) + "]", text)
+    text = re.sub(flat, lambda match: "[" + re.sub(r"\n *", " ", match[1]) + "]", text)
     with atomic_write(fpath, "w") as file:
         file.write(text + "\n")
 
 
 def check_isfile(fpath: str | os.PathLike[str]) -> bool:
     """Return whether ``fpath`` is a file, and warn when it is not."""
-    found = os.path.isfile(fpath)
-    if not found:
+    exists = os.path.isfile(fpath)
+    if not exists:
         warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
-    return found
+    return exists
 
 
 def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[str]:
