@@ -11,7 +11,9 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch import Tensor, nn
 
+import clip
 import qprompt
 import train
 from benchmarks.measure import Row, Side, compare
@@ -86,8 +88,11 @@ def _step(trainer: PromptTrainer) -> Side:
 def _plain(step: Side) -> Side:
     """Let open_clip encode the images, as in code that takes its towers as they are."""
 
+    def encode_image(model: nn.Module, images: Tensor, prompts: clip.Prompts) -> Tensor:
+        return model.encode_image(images)
+
     def run() -> object:
-        with mock.patch("clip.encode_image", lambda model, images: model.encode_image(images)):
+        with mock.patch("clip.encode_image", encode_image):
             return step()
 
     return run

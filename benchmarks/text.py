@@ -63,12 +63,13 @@ class _Prompts:
         self.model, self.start, self.suffix = model, embedded[:1, :1], embedded[:, 1 + n_ctx :]
         self.context = (0.02 * torch.randn(1, n_ctx, embedded.shape[-1])).to(device)
         self.context.requires_grad_()
-        self.lengths = (ends - n_ctx).tolist()
+        self.lengths = tuple((ends - n_ctx).tolist())
         self.weights = torch.randn(len(names), clip.embed_dim(model)).to(device)
 
     def encode(self, **options: Any) -> Tensor:
         prefix = torch.cat([self.start, self.context], dim=1)
-        return clip.encode_prompts(self.model, prefix, self.suffix, self.lengths, **options)[0]
+        prompts = clip.Prompts(prefix, self.suffix, self.lengths)
+        return clip.encode_prompts(self.model, prompts, **options)[0]
 
     def step(self, **options: Any) -> tuple[Tensor, Tensor]:
         """Return features and the gradient of a fixed function of them."""

@@ -6,6 +6,7 @@ encodes learned prompts. It knows no trainer.
 
 from clip.image import encode_image, vision_tower
 from clip.layers import UnsupportedBackboneError
+from clip.prompts import Prompts
 from clip.text import (
     compute_dtype,
     count_common,
@@ -20,6 +21,7 @@ from clip.weights import WeightsNotFoundError, load
 
 __all__ = [
     "PromptTooLongError",
+    "Prompts",
     "UnsupportedBackboneError",
     "WeightsNotFoundError",
     "compute_dtype",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from clip.layers import UnsupportedBackboneError, run_layers
+from clip.prompts import Prompts
 
 
 def takes_prompts(model: nn.Module) -> bool:
@@ -37,32 +36,32 @@ def vision_tower(model: nn.Module) -> nn.Module:
     return tower
 
 
-def encode_image(
-    model: nn.Module, images: Tensor, prompts: Tensor | None = None, deep: Sequence[Tensor] = ()
-) -> Tensor:
+def encode_image(model: nn.Module, images: Tensor, prompts: Prompts | None = None) -> Tensor:
     """Encode images, with learned tokens beside those of the patches, into features.
 
     Args:
         model: an open_clip CLIP model.
         images: (n, 3, height, width) in the model's compute dtype.
-        prompts: (n_ctx, width) tokens that follow class token and patches, without positions;
-            None: no such tokens, and any image tower will do.
-        deep: what replaces these tokens before layer 1, 2, ...; each (n_ctx, width).
+        prompts: their image prompts, if they have any, and the deep ones; without image prompts
+            any image tower will do.
 
     Returns:
-        (n, embed_dim) features, not normalised; gradients flow into ``prompts`` and ``deep``.
+        (n, embed_dim) features, not normalised; gradients flow into the image prompts.
 
     Raises:
-        UnsupportedBackboneError: prompts for an image tower that is no vision transformer.
+        UnsupportedBackboneError: image prompts for a tower that is no vision transformer.
+        ValueError: more deep prompts than layers that could take them.
     """
-    if prompts is None and not takes_prompts(model):
+    learned, deep = (None, ()) if prompts is None else (prompts.image, prompts.deep_image)
+    if learned is None and not takes_prompts(model):
         return model.encode_image(images)
     tower = vision_tower(model)
     x = tower.conv1(images).flatten(2).transpose(1, 2)
     x = torch.cat([tower.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
     x = x + tower.positional_embedding.to(x.dtype)
     start = x.shape[1]
-    if prompts is not None:
-        x = torch.cat([x, prompts.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+    if learned is not None:
+        # (n, 1 + patches, width), (n, n_ctx, width)
+        x = torch.cat([x, learned.to(x.dtype).expand(len(x), -1, -1)], dim=1)
     x = run_layers(tower.transformer, tower.ln_pre(x), deep, start)
     return tower.ln_post(x) @ tower.proj

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from clip.algebra import attend_from_first_token, mlp
 
 
 class UnsupportedBackboneError(ValueError):
     """A tower cannot take learned prompts the way CLIP's does."""
 
 
-def blocks(transformer: nn.Module) -> Sequence[nn.Module]:
+def residual_blocks(transformer: nn.Module) -> Sequence[nn.Module]:
     """Return the layers of an open_clip transformer.
 
     Raises:
@@ -36,7 +38,7 @@ def blocks(transformer: nn.Module) -> Sequence[nn.Module]:
     return layers
 
 
-def project(layer: nn.Module, x: Tensor) -> Tensor:
+def project_qkv(layer: nn.Module, x: Tensor) -> Tensor:
     """Return queries, keys and values of tokens.
 
     Args:
@@ -53,36 +55,23 @@ def project(layer: nn.Module, x: Tensor) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     """softmax(q k^T / sqrt(head width)) v for tensors (..., length, heads, head width)."""
-    q, k, v = (t.transpose(-2, -3) for t in (q, k, v))
+    q, k, v = (t.transpose(-2, -3) for t in (q, k, v))  # (..., heads, length, head width)
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(-2, -3)
 
 
-def finish(layer: nn.Module, x: Tensor, mixed: Tensor) -> Tensor:
-    """Return what a layer makes of its input and of the mixed values.
+def finish_block(layer: nn.Module, x: Tensor, attn_output: Tensor) -> Tensor:
+    """Return a block's output: what remains after its attention.
 
     Args:
-        x: (..., length, width), the layer's input.
-        mixed: (..., length, heads, head width).
+        layer: a residual attention block.
+        x: (..., length, width), the block's input.
+        attn_output: (..., length, heads, head width), before the output projection.
     """
-    x = x + layer.ls_1(layer.attn.out_proj(mixed.flatten(-2)))
-    return x + layer.ls_2(_mlp(layer.mlp, layer.ln_2(x)))
+    x = x + layer.ls_1(layer.attn.out_proj(attn_output.flatten(-2)))
+    return x + layer.ls_2(mlp(layer.mlp, layer.ln_2(x)))
 
 
-def _mlp(mlp: nn.Module, x: Tensor) -> Tensor:
-    """Run the feed-forward part; QuickGELU as x s(a x) = silu(a x) / a, a inside the products.
-
-    That is one pass over the hidden states instead of three, and one of them kept instead of two.
-    """
-    first, activation, second = mlp
-    if not isinstance(activation, QuickGELU):
-        return mlp(x)
-    a = 1.702
-    hidden = torch.addmm(first.bias, x.flatten(0, -2), first.weight.t(), beta=a, alpha=a)
-    hidden = F.silu(hidden, inplace=not hidden.requires_grad)
-    return torch.addmm(second.bias, hidden, second.weight.t(), alpha=1 / a).view_as(x)
-
-
-def replace(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Tensor:
+def replace_prompts(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Tensor:
     """Return the input of layer i, with its deep prompts if there are any.
 
     Before layer i = 1..len(deep), counted from 0, the tokens from position ``start`` on become
@@ -96,6 +85,7 @@ def replace(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Tensor:
     if not 1 <= i <= len(deep):
         return x
     prompts = deep[i - 1].to(x.dtype)
+    # (n, start, width), (n, n_ctx, width), (n, length - start - n_ctx, width)
     return torch.cat(
         [x[:, :start], prompts.expand(len(x), -1, -1), x[:, start + len(prompts) :]], dim=1
     )
@@ -118,35 +108,23 @@ def run_layers(
     Args:
         transformer: an open_clip ``Transformer``.
         x: (n, length, width) tokens.
-        deep, start: as for :func:`replace`.
+        deep, start: as for :func:`replace_prompts`.
 
     Returns:
         (n, width), the first token's final state.
 
     Raises:
-        UnsupportedBackboneError: as :func:`blocks`.
+        UnsupportedBackboneError: as :func:`residual_blocks`.
         ValueError: more deep prompts than layers that could take them.
     """
-    *layers, last = blocks(transformer)
-    check_depth(deep, [*layers, last])
+    layers = residual_blocks(transformer)
+    check_depth(deep, layers)
     for i, layer in enumerate(layers):
-        x = replace(x, deep, i, start)
-        x = finish(layer, x, attend(*project(layer, x).unbind(-3)))
-    return _read(last, replace(x, deep, len(layers), start))
-
-
-def _read(layer: nn.Module, x: Tensor) -> Tensor:
-    """Run a layer for the first token alone: (n, length, width) to (n, width).
-
-    Keys K = X W_k' and values V = X W_v' of all tokens are not needed: q K' = (q W_k) X', and with
-    attention weights a, a V = (a X) W_v'. Their biases: the one of K shifts all scores alike, and
-    that of V is added once, since weights sum to 1.
-    """
-    attention, tokens = layer.attn, layer.ln_1(x)
-    heads = attention.num_heads
-    w_q, w_k, w_v = attention.in_proj_weight.unflatten(0, (3, heads, -1))
-    b_q, _, b_v = attention.in_proj_bias.unflatten(0, (3, heads, -1))
-    q = (torch.einsum("nw,hdw->nhd", tokens[:, 0], w_q) + b_q) * w_q.shape[1] ** -0.5
-    scores = torch.einsum("nhd,hdw->nhw", q, w_k) @ tokens.transpose(1, 2)
-    mixed = torch.einsum("nhw,hdw->nhd", scores.softmax(dim=-1) @ tokens, w_v) + b_v
-    return finish(layer, x[:, 0], mixed)
+        x = replace_prompts(x, deep, i, start)  # (n, length, width)
+        if layer is layers[-1]:
+            x, attn_output = x[:, 0], attend_from_first_token(layer.attn, layer.ln_1(x))
+        else:
+            q, k, v = project_qkv(layer, x).unbind(-3)  # (n, length, heads, head width) each
+            attn_output = attend(q, k, v)
+        x = finish_block(layer, x, attn_output)
+    return x

@@ -7,14 +7,13 @@ in common has the same hidden states in all of them: both are left out of the co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from clip.layers import UnsupportedBackboneError, check_depth, replace
-from clip.prefix import begin, complete, run
+from clip.layers import UnsupportedBackboneError, check_depth, replace_prompts
+from clip.prefix import encode_prefix, encode_suffixes, encode_texts
+from clip.prompts import Prompts
 from clip.tokenizer import VOCABULARY_SIZE
 
 
@@ -68,95 +67,78 @@ def embed_dim(model: nn.Module) -> int:
 
 
 def encode_prompts(
-    model: nn.Module,
-    prefix: Tensor,
-    suffix: Tensor,
-    lengths: Sequence[int],
-    deep: Sequence[Tensor] = (),
-    full: bool = False,
-    chunk: int = 0,
+    model: nn.Module, prompts: Prompts, full: bool = False, chunk: int = 0
 ) -> Tensor:
-    """Encode prompts given as embeddings without positions into features, not normalised.
-
-    Each of m beginnings is combined with each of n endings.
+    """Encode the text prompts, each of m prefixes before each of n suffixes, into features.
 
     Args:
         model: an open_clip CLIP model.
-        prefix: (m, p, width) tokens that the prompts have in common, p >= 1.
-        suffix: (n, length, width) tokens that follow.
-        lengths: number of tokens of each suffix up to and with its end-of-text token; what stands
-            after it is ignored.
-        deep: (n_ctx, width) tensors with n_ctx < p, which replace the tokens after the first one
-            before layer 1, 2, ..., without positions (Khattak et al., 2023, section 3.2.1).
+        prompts: in any dtype.
         full: run all 77 positions of all m n prompts through the model's own layers, for
-            comparison, instead of each common beginning once and nothing after the end.
-        chunk: number of prompts, m for each suffix, that are in memory at once beside the common
-            beginnings; where there are more, they are computed a second time for the gradient. At
+            comparison, instead of each prefix once and nothing after the end.
+        chunk: number of prompts, m for each suffix, that are in memory at once beside the
+            prefixes; where there are more, they are computed a second time for the gradient. At
             least one suffix is. 0: all.
 
     Returns:
-        (m, n, embed_dim) features in the text transformer's dtype; gradients flow into ``prefix``,
-        ``suffix`` and ``deep``.
+        (m, n, embed_dim) features, not normalised, in the text transformer's dtype; gradients flow
+        into the prompts.
 
     Raises:
         UnsupportedBackboneError: as :func:`text_tower`.
         ValueError: more deep prompts than layers that could take them.
     """
     tower = text_tower(model)
-    prefix, suffix = prefix.to(compute_dtype(model)), suffix.to(compute_dtype(model))
-    positions = tower.positional_embedding.to(prefix.dtype)
-    start, end = prefix.shape[1], prefix.shape[1] + suffix.shape[1]
-    prefix, suffix = prefix + positions[:start], suffix + positions[start:end]
-    size = max(1, chunk // len(prefix)) if chunk else len(suffix)
-    if size < len(suffix):
-        x = _in_chunks(tower, prefix, suffix, lengths, deep, full, size)
+    prompts = _add_positions(tower, prompts, compute_dtype(model))
+    m, n = len(prompts.prefix), len(prompts.suffix)
+    size = max(1, chunk // m) if chunk else n
+    if size < n:
+        x = _in_chunks(tower, prompts, full, size)
     elif full:
-        x = _all_positions(tower, prefix, suffix, lengths, deep)
+        x = _all_positions(tower, prompts)
     else:
-        x = run(tower.transformer, prefix, suffix, lengths, deep)
-    x = tower.ln_final(x)
+        x = encode_texts(tower.transformer, prompts)
+    x = tower.ln_final(x)  # (m, n, width)
     projection = tower.text_projection
     return projection(x) if isinstance(projection, nn.Module) else x @ projection
 
 
-def _in_chunks(
-    tower: nn.Module,
-    prefix: Tensor,
-    suffix: Tensor,
-    lengths: Sequence[int],
-    deep: Sequence[Tensor],
-    full: bool,
-    size: int,
-) -> Tensor:
+def _add_positions(tower: nn.Module, prompts: Prompts, dtype: torch.dtype) -> Prompts:
+    prefix, suffix = prompts.prefix.to(dtype), prompts.suffix.to(dtype)
+    p, length = prefix.shape[1], suffix.shape[1]
+    positions = tower.positional_embedding.to(dtype)  # (77, width)
+    return prompts._replace(
+        prefix=prefix + positions[:p], suffix=suffix + positions[p : p + length]
+    )
+
+
+def _in_chunks(tower: nn.Module, prompts: Prompts, full: bool, size: int) -> Tensor:
     """The same hidden states, for ``size`` suffixes at a time and once more for the gradient."""
-    begun = () if full else begin(tower.transformer, prefix, deep)
+    kv_cache = () if full else encode_prefix(tower.transformer, prompts)
 
     def encode(texts: slice) -> Tensor:
+        part = prompts._replace(suffix=prompts.suffix[texts], lengths=prompts.lengths[texts])
         if full:
-            return _all_positions(tower, prefix, suffix[texts], lengths[texts], deep)
-        return complete(tower.transformer, begun, suffix[texts], lengths[texts])
+            return _all_positions(tower, part)
+        return encode_suffixes(tower.transformer, kv_cache, part)
 
-    chunks = [slice(i, i + size) for i in range(0, len(suffix), size)]
+    chunks = [slice(i, i + size) for i in range(0, len(prompts.suffix), size)]
     options = {"use_reentrant": False, "preserve_rng_state": False}
     return torch.cat([checkpoint(encode, texts, **options) for texts in chunks], dim=1)
 
 
-def _all_positions(
-    tower: nn.Module,
-    prefix: Tensor,
-    suffix: Tensor,
-    lengths: Sequence[int],
-    deep: Sequence[Tensor],
-) -> Tensor:
+def _all_positions(tower: nn.Module, prompts: Prompts) -> Tensor:
     """The hidden states (m, n, width) of the end-of-text tokens, by open_clip's own layers."""
+    prefix, suffix, deep = prompts.prefix, prompts.suffix, prompts.deep_text
     m, n = len(prefix), len(suffix)
+    # (m, n, p, width), (m, n, length, width)
     x = torch.cat([prefix[:, None].expand(-1, n, -1, -1), suffix.expand(m, -1, -1, -1)], dim=2)
     rest = tower.positional_embedding[x.shape[2] :].to(x.dtype)
-    x = torch.cat([x, rest.expand(m, n, -1, -1)], dim=2).flatten(0, 1)
+    x = torch.cat([x, rest.expand(m, n, -1, -1)], dim=2).flatten(0, 1)  # (m n, 77, width)
     check_depth(deep, tower.transformer.resblocks)
     for i, layer in enumerate(tower.transformer.resblocks):
-        x = layer(replace(x, deep, i, 1), attn_mask=tower.attn_mask)
-    last = torch.tensor(lengths, device=x.device) + (prefix.shape[1] - 1)
+        x = layer(replace_prompts(x, deep, i, 1), attn_mask=tower.attn_mask)
+    last = torch.tensor(prompts.lengths, device=x.device) + (prefix.shape[1] - 1)
     return x.unflatten(0, (m, n))[:, torch.arange(n, device=x.device), last]
 
 
@@ -178,5 +160,5 @@ def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
     """
     ends, common = tokens.argmax(dim=-1), count_common(tokens)
     embedded = embed_tokens(model, tokens[:, : int(ends.max()) + 1])
-    lengths = (ends + 1 - common).tolist()
-    return encode_prompts(model, embedded[:1, :common], embedded[:, common:], lengths)[0]
+    lengths = tuple((ends + 1 - common).tolist())
+    return encode_prompts(model, Prompts(embedded[:1, :common], embedded[:, common:], lengths))[0]

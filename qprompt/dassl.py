@@ -21,11 +21,11 @@ from torch import nn
 from .api import named_quantizers, quantize_, remove_, step_
 from .errors import InvalidOptionError, NoParameterError
 from .packing import pack, payload_bytes
-from .quantizer import QuantizerOptions
+from .quantizer import Quantizer, QuantizerOptions
 
 __all__ = ["Options", "Quantized", "add_config", "quantized"]
 
-PACKED, PACKED_BEST = "prompt.safetensors", "prompt-best.safetensors"
+LAST, BEST = "prompt", "prompt-best"  # names of packed files
 BEST_CHECKPOINT = "model-best.pth.tar"
 MODES = ("qat", "ptq")
 
@@ -100,7 +100,7 @@ class Quantized(_Trainer):
     def build_model(self) -> None:
         self.qprompt = Options.from_cfg(self.cfg)
         super().build_model()
-        for _, module in self._prompted():
+        for _, module in self._registered_modules():
             after_load: Any = module.register_load_state_dict_post_hook
             after_load(_report_missing)
         if self.qprompt.mode == "qat":  # after the optimizer and INIT_WEIGHTS
@@ -110,7 +110,7 @@ class Quantized(_Trainer):
         summary = super().forward_backward(*batches)
         if self.qprompt.mode != "qat":
             return summary
-        refits = sum(step_(module) for _, module in self._prompted())
+        refits = sum(step_(module) for _, module in self._registered_modules())
         return {**(summary or {}), "refits": float(refits)}
 
     def save_model(self, epoch: int, directory: str, *args: Any, **kwargs: Any) -> None:
@@ -118,7 +118,7 @@ class Quantized(_Trainer):
         model_name = kwargs.get("model_name", args[2] if len(args) > 2 else "")
         last = model_name != BEST_CHECKPOINT
         best = kwargs.get("is_best", bool(args and args[0])) or not last
-        names = [PACKED] * last + [PACKED_BEST] * best
+        names = [LAST] * last + [BEST] * best
         plain = not self._quantizers()
         if plain:
             self._quantize()
@@ -128,23 +128,19 @@ class Quantized(_Trainer):
                 os.makedirs(os.path.join(directory, folder), exist_ok=True)
                 for form, packed in self.packed_modules(module).items():
                     for name in names:
-                        root, extension = os.path.splitext(name)
-                        pack(
-                            packed,
-                            os.path.join(directory, folder, root + form + extension),
-                            **metadata,
-                        )
+                        file = os.path.join(directory, folder, f"{name}{form}.safetensors")
+                        pack(packed, file, **metadata)
         finally:
             if plain:
-                for _, module in self._prompted():
+                for _, module in self._registered_modules():
                     remove_(module, keep_latent=True)
 
     def load_model(self, directory: str, epoch: Any = None) -> None:
         super().load_model(directory, epoch)
         if self.qprompt.mode == "ptq" and not self._quantizers():
             self._quantize()
-        for line in self._quantizers():
-            print(f"QPrompt: {line}")
+        for quantizer in self._quantizers():
+            print(f"QPrompt: {quantizer.extra_repr()}, fits={int(quantizer.fits)}")
 
     def after_train(self) -> None:
         if self.qprompt.mode == "ptq" and not self._quantizers():
@@ -157,12 +153,11 @@ class Quantized(_Trainer):
         modules = [module for _, module in self._quantized_modules()]
         if not modules:
             return {"bits": None, **inherited}
-        quantizers = [quantizer for module in modules for _, quantizer in named_quantizers(module)]
         return {
             **inherited,
             "bits": self.qprompt.bits,
             "stored_bytes": sum(payload_bytes(self.packed_modules(m)[""]) for m in modules),
-            "codebook_fits": sum(int(quantizer.fits) for quantizer in quantizers),
+            "codebook_fits": sum(int(quantizer.fits) for quantizer in self._quantizers()),
         }
 
     def packed_metadata(self) -> Dict[str, object]:
@@ -189,7 +184,7 @@ class Quantized(_Trainer):
         chosen = [nodes[name] for name in bases if name in nodes] or list(nodes.values())
         return next((str(node.CTX_INIT) for node in chosen if node.CTX_INIT), "")
 
-    def _prompted(self) -> Iterator[Tuple[str, nn.Module]]:
+    def _registered_modules(self) -> Iterator[Tuple[str, nn.Module]]:
         """Registered models; never a wrapper, since buffers written on replicas are lost."""
         wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
         for name, module in self._models.items():
@@ -197,7 +192,7 @@ class Quantized(_Trainer):
                 yield name, module.module if isinstance(module, wrappers) else module
 
     def _quantized_modules(self) -> Iterator[Tuple[str, nn.Module]]:
-        for name, module in self._prompted():
+        for name, module in self._registered_modules():
             if any(named_quantizers(module)):
                 yield name, module
 
@@ -206,7 +201,7 @@ class Quantized(_Trainer):
         options.pop("mode")
         options["params"] = options["params"] or None
         errors: List[NoParameterError] = []
-        for _, module in self._prompted():
+        for _, module in self._registered_modules():
             try:
                 quantize_(module, **options)
             except NoParameterError as error:
@@ -215,13 +210,9 @@ class Quantized(_Trainer):
             nothing = NoParameterError(f"{type(self).__name__} registers no model to quantize")
             raise errors[0] if errors else nothing
 
-    def _quantizers(self) -> List[str]:
-        """One line for each quantizer."""
-        return [
-            f"{quantizer.extra_repr()}, fits={int(quantizer.fits)}"
-            for _, module in self._prompted()
-            for _, quantizer in named_quantizers(module)
-        ]
+    def _quantizers(self) -> List[Quantizer]:
+        modules = [module for _, module in self._registered_modules()]
+        return [quantizer for module in modules for _, quantizer in named_quantizers(module)]
 
 
 def quantized(trainer_class: Type[Any]) -> Type[Any]:

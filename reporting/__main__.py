@@ -6,43 +6,10 @@ Writes report.html, report.md, report.tex, a CSV file for each protocol, paired.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from reporting.latex import latex
-from reporting.markdown import markdown, markdown_table
-from reporting.page import page
-from reporting.plots import section_plots
-from reporting.report import Report, make_report
-from reporting.results import UnreadableResultError
-from reporting.spreadsheet import spreadsheets
-
-PLOTS = "plots"
-
-
-def write_report(folder: Path, output: Path) -> Report:
-    """Read the runs below ``folder`` and write all files into ``output``; errors: make_report."""
-    report = make_report(folder)
-    plots = {section: section_plots(section) for section in report.sections}
-    files = {
-        "report.html": page(report, plots),
-        "report.md": markdown(report, plots, PLOTS),
-        "report.tex": latex(report),
-        **spreadsheets(report),
-        **{f"{PLOTS}/{plot.slug}.svg": plot.file for found in plots.values() for plot in found},
-    }
-    for name, text in files.items():
-        _write(output / name, text)
-    return report
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole, so that no reader sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+PACKAGES = {"jinja2", "matplotlib", "scipy", "tabulate"}  # of the extra "report"
 
 
 def main() -> None:
@@ -56,8 +23,16 @@ def main() -> None:
     args = parser.parse_args()
     output = args.output or args.folder
     try:
+        # imported here, where a missing package becomes one line
+        from reporting.writers import markdown_table, write_report
+
         report = write_report(args.folder, output)
-    except (OSError, UnreadableResultError, ValueError) as error:
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in PACKAGES:
+            raise
+        sys.exit(f'error: {package} is not installed: pip install "clip-qprompt[report]"')
+    except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     for section in report.sections:
         print(

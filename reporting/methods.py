@@ -7,26 +7,19 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reporting.run import Config, Run
+from reporting.results import Config, Run
 
-# what names the run, and what cannot change a result
-_IGNORED = (
-    "DATALOADER.NUM_WORKERS",
-    "DATALOADER.TEST.",
-    "DATASET.",
+# what names the run, and on which device and by which version it was made
+_NO_SETTINGS = {
     "MODEL.BACKBONE.NAME",
     "OUTPUT_DIR",
-    "RESUME",
     "SEED",
-    "TEST.",
-    "TRAIN.CHECKPOINT_FREQ",
-    "TRAIN.PRINT_FREQ",
+    "TEST.SPLIT",
     "TRAINER.NAME",
     "TRAINER.QPROMPT.BITS",
     "USE_CUDA",
-    "VERBOSE",
     "VERSION",
-)
+}
 _QUANTIZER = "TRAINER.QPROMPT."
 _ABSENT = "?"
 _LEARNERS = ("CoOp", "CoCoOp", "ProGrad", "MaPLe", "PromptSRC")  # in order of appearance
@@ -69,14 +62,19 @@ class Method:
 
 
 def settings(run: Run) -> dict[str, Hashable]:
-    """What may make a difference: the training configuration.
+    """What may make a difference: the training configuration without what the run's record excepts.
 
     The quantizer's keys are the run's own, because it may be attached after training.
     """
     chosen = {k: v for k, v in _training(run).items() if not k.startswith(_QUANTIZER)}
     if run.bits is not None:
         chosen |= {k: v for k, v in run.config.items() if k.startswith(_QUANTIZER)}
-    return {k: _comparable(v, run) for k, v in chosen.items() if not k.startswith(_IGNORED)}
+    no_settings = _NO_SETTINGS | run.irrelevant_settings
+    return {
+        key: _comparable(value, run)
+        for key, value in chosen.items()
+        if key not in no_settings and not key.startswith("DATASET.")
+    }
 
 
 def assign(runs: Sequence[Run]) -> dict[Run, Method]:
@@ -98,7 +96,7 @@ def assign(runs: Sequence[Run]) -> dict[Run, Method]:
     return methods
 
 
-def differences(methods: dict[Run, Method]) -> list[str]:
+def differing_settings(methods: dict[Run, Method]) -> list[str]:
     """Say which settings of a method are not the same for all its data sets and shots."""
     members: dict[Method, list[Run]] = defaultdict(list)
     for run, method in methods.items():
@@ -107,9 +105,9 @@ def differences(methods: dict[Run, Method]) -> list[str]:
     for method, runs in sorted(members.items(), key=lambda item: item[0].order):
         values = _values(settings(run) for run in runs)
         differing = [
-            f"{key} ({', '.join(sorted(map(str, found)))})"
-            for key, found in sorted(values.items())
-            if len(found) > 1
+            f"{key} ({', '.join(sorted(map(str, choices)))})"
+            for key, choices in sorted(values.items())
+            if len(choices) > 1
         ]
         if differing:
             notes.append(

@@ -1,33 +1,40 @@
-"""Plots of a section's tables."""
+"""Plots of a section: of its tables, and of what its runs recorded of single classes."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import ceil
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from reporting.base_to_new import BASE, COLUMNS, NEW, H
-from reporting.classes import class_plots
-from reporting.few_shot import PROTOCOL as FEW_SHOT
 from reporting.figures import Plot, draw, style
+from reporting.methods import Method
+from reporting.protocols import BASE, COLUMNS, FEW_SHOT, NEW, H
+from reporting.results import Run
 from reporting.scores import AVERAGE, Cell
-from reporting.section import Section
-from reporting.tables import Row, Table
+from reporting.tables import Row, Section, Table
 
 GREY = "#8a8f98"
 PANELS = 4  # side by side
+MOST_NAMES = 40  # that are readable on an axis
+CONFUSION_PANELS = 3
+_SHADES = LinearSegmentedColormap.from_list("shades", [(0.18, 0.5, 0.82, 0), (0.18, 0.5, 0.82, 1)])
+
+Subject = tuple[str, str, tuple[str, ...]]  # data set, subset, class names
+Counts = Mapping[Method, np.ndarray]
 
 
 def section_plots(section: Section) -> list[Plot]:
     """Trade-off, curves, accuracy against bits, and results of each class, where there are any."""
-    plots = list(_curves(section))
+    plots = list(_curve_plots(section))
     for table in section.tables:
-        plots += [*_trade_off(section, table), *_bits(section, table)]
+        plots += [*_trade_off_plots(section, table), *_bits_plots(section, table)]
     return plots + list(class_plots(section))
 
 
@@ -46,7 +53,7 @@ def comparable(table: Table, columns: Sequence[str]) -> list[Row]:
     return [row for row in alike if row.cells]
 
 
-def _trade_off(section: Section, table: Table) -> Iterator[Plot]:
+def _trade_off_plots(section: Section, table: Table) -> Iterator[Plot]:
     rows = [row for row in comparable(table, COLUMNS) if H in row.cells]
     if not rows:
         return
@@ -71,19 +78,19 @@ def _trade_off(section: Section, table: Table) -> Iterator[Plot]:
     )
 
 
-def _bits(section: Section, table: Table) -> Iterator[Plot]:
+def _bits_plots(section: Section, table: Table) -> Iterator[Plot]:
     columns = _columns_against_bits(section, table)
     rows = comparable(table, columns)
     quantized: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.method.bits:
             quantized[row.method.name].append(row)
-    measured = [found for found in quantized.values() if not found[0].method.source]
+    measured = [members for members in quantized.values() if not members[0].method.source]
     if not measured:
         return
-    learners = {found[0].method.plain for found in measured}
+    learners = {members[0].method.plain for members in measured}
     plain = [row for row in rows if row.method.trainer in learners and not row.method.source]
-    bits = sorted({row.method.bits for found in quantized.values() for row in found})
+    bits = sorted({row.method.bits for members in quantized.values() for row in members})
 
     def plot(figure: Figure) -> None:
         for axes, column in zip(_panels(figure, len(columns)), columns, strict=True):
@@ -92,9 +99,9 @@ def _bits(section: Section, table: Table) -> Iterator[Plot]:
                     colour = style(row.method)["color"]
                     axes.axhline(row.cells[column].mean, color=colour, linestyle=":", linewidth=1)
                     _point(axes, len(bits), row.cells[column], **style(row.method))
-            for name, found in quantized.items():
-                points = [row for row in found if column in row.cells]
-                look = {**style(found[0].method), "linestyle": "-", "marker": "s", "label": name}
+            for name, members in quantized.items():
+                points = [row for row in members if column in row.cells]
+                look = {**style(members[0].method), "linestyle": "-", "marker": "s", "label": name}
                 axes.errorbar(
                     [bits.index(row.method.bits) for row in points],
                     [row.cells[column].mean for row in points],
@@ -115,7 +122,7 @@ def _bits(section: Section, table: Table) -> Iterator[Plot]:
     )
 
 
-def _curves(section: Section) -> Iterator[Plot]:
+def _curve_plots(section: Section) -> Iterator[Plot]:
     if section.protocol != FEW_SHOT:
         return
     shots = section.tables[0].columns
@@ -162,9 +169,9 @@ def _columns_against_bits(section: Section, table: Table) -> Sequence[str]:
     return table.columns if table.dataset else table.columns[-1:]
 
 
-def _panels(figure: Figure, count: int) -> list[Axes]:
-    """As many axes as asked for, at most four in a row."""
-    width = min(PANELS, count)
+def _panels(figure: Figure, count: int, most: int = PANELS) -> list[Axes]:
+    """As many axes as asked for, at most ``most`` in a row."""
+    width = min(most, count)
     axes = figure.subplots(ceil(count / width), width, squeeze=False).flatten()
     for unused in axes[count:]:
         unused.remove()
@@ -181,3 +188,92 @@ def _equal_harmonic_means(axes: Axes) -> None:
     lines = axes.contour(base, new, 2 * base * new / (base + new), 6, colors=GREY)
     lines.set(alpha=0.5, linewidth=0.7)
     axes.clabel(lines, fmt="H %g", fontsize=7)
+
+
+def class_plots(section: Section) -> Iterator[Plot]:
+    """Two plots for each data set and half, of what its runs recorded of single classes."""
+    yield from _accuracy_plots(section)
+    yield from _confusion_plots(section)
+
+
+def _accuracy_plots(section: Section) -> Iterator[Plot]:
+    counts = _sums_of_counts(section, lambda run: [run.correct, run.total] if run.total else None)
+    for (dataset, subset, names), by_method in counts.items():
+        rates = {m: 100 * hits / images.clip(min=1) for m, (hits, images) in by_method.items()}
+        there = np.flatnonzero(sum(images for _, images in by_method.values()))
+        hardness = np.argsort(np.mean(list(rates.values()), axis=0)[there], kind="stable")
+        shown = np.sort(there[hardness[:MOST_NAMES]])
+        few = f" (the {len(shown)} hardest of {len(there)})" if len(shown) < len(there) else ""
+        yield draw(
+            f"{section.title} {dataset} {subset} classes",
+            dataset,
+            f"Accuracy on {_each_class(subset)}{few}, all seeds together.",
+            partial(_draw_accuracies, rates=rates, shown=shown, names=names),
+            (6.2, 1.0 + 0.22 * max(len(shown), len(rates))),
+        )
+
+
+def _confusion_plots(section: Section) -> Iterator[Plot]:
+    counts = _sums_of_counts(section, lambda run: run.confusion or None)
+    for (dataset, subset, names), by_method in counts.items():
+        shares = {
+            m: 100 * c / c.sum(axis=1, keepdims=True).clip(min=1) for m, c in by_method.items()
+        }
+        yield draw(
+            f"{section.title} {dataset} {subset} confusion",
+            dataset,
+            f"Share of {_each_class(subset)} (row) that is taken for each class (column), "
+            "all seeds together.",
+            partial(_draw_confusions, shares=shares, names=names),
+            (
+                2.7 * min(CONFUSION_PANELS, len(shares)) + 0.8,
+                2.9 * ceil(len(shares) / CONFUSION_PANELS),
+            ),
+        )
+
+
+def _sums_of_counts(
+    section: Section, counts: Callable[[Run], Sequence[Sequence[int]] | None]
+) -> dict[Subject, Counts]:
+    """Sum over seeds; of several numbers of shots the largest, and no source of a transfer."""
+    runs = [run for run in section.methods if run.dataset != section.setting.source]
+    shots = [run.training.shots for run in runs]
+    most = -1 if -1 in shots else max(shots, default=0)
+    sums: dict[Subject, dict[Method, np.ndarray]] = defaultdict(dict)
+    for run in sorted(runs, key=lambda run: section.methods[run].order):
+        of_run = counts(run)
+        if of_run and (run.zero_shot or run.training.shots == most):
+            by_method = sums[run.dataset, run.subset, run.classnames]
+            method = section.methods[run]
+            by_method[method] = by_method.get(method, 0) + np.array(of_run)
+    return sums
+
+
+def _each_class(subset: str) -> str:
+    return "each class" if subset == "all" else f"each {subset} class"
+
+
+def _draw_accuracies(
+    figure: Figure, rates: Counts, shown: Sequence[int], names: Sequence[str]
+) -> None:
+    axes = figure.subplots()
+    for method, accuracies in rates.items():
+        look = {**style(method), "linestyle": "none", "alpha": 0.8, "label": method.label}
+        axes.plot(accuracies[shown], range(len(shown)), **look)
+    axes.set_yticks(range(len(shown)), [names[label] for label in shown])
+    axes.set(xlabel="accuracy, %")
+    axes.invert_yaxis()
+    figure.legend(loc="outside right upper")
+
+
+def _draw_confusions(figure: Figure, shares: Counts, names: Sequence[str]) -> None:
+    panels = _panels(figure, len(shares), CONFUSION_PANELS)
+    for axes, (method, matrix) in zip(panels, shares.items(), strict=True):
+        image = axes.imshow(matrix, cmap=_SHADES, vmin=0, vmax=100)
+        axes.set_title(method.label)
+        axes.grid(False)
+        axes.spines[:].set_visible(True)
+        ticks = range(len(names)) if len(names) <= MOST_NAMES / 2 else []
+        axes.set_xticks(ticks, [names[label] for label in ticks], rotation=90, fontsize=7)
+        axes.set_yticks(ticks, [names[label] for label in ticks], fontsize=7)
+    figure.colorbar(image, ax=panels, label="%", shrink=0.8)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reporting import base_to_new, few_shot, transfer
-from reporting.results import read_runs
-from reporting.run import Run
-from reporting.section import Section
+from reporting import protocols
+from reporting.results import Run, read_runs
+from reporting.tables import Section
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,7 @@ def make_report(folder: Path) -> Report:
         for run in runs
         if not run.training
     ]
-    sections = [
-        section
-        for protocol in (base_to_new, few_shot, transfer)
-        for section in protocol.sections(known)
-    ]
+    sections = protocols.sections(known)
     placed = {run for section in sections for run in section.methods}
     notes += [
         f"{run.path} is in no table: {_account(run)} is none of the protocols"

@@ -1,13 +1,15 @@
-"""Tables of means: rows are methods."""
+"""Tables of means, whose rows are methods, and the sections of a report that they stand in."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reporting.catalogue import BENCHMARK, REAL, family, in_order, is_shifted
 from reporting.methods import Method
-from reporting.scores import AVERAGE, Cell, Measures, Scores, datasets_of
+from reporting.results import Run
+from reporting.scores import AVERAGE, Cell, Comparison, Measures, Scores, datasets_of
 
 Cells = Mapping[str, Cell]  # by column; what was not run is not there
 
@@ -83,9 +85,123 @@ def tables_by_dataset(
     tables = []
     for title, subject, datasets, of in subjects:
         cells = {
-            method: summarise([found[d] for d in datasets if d in found], of)
-            for method, found in scores.items()
-            if any(d in found for d in datasets)
+            method: summarise([by_dataset[d] for d in datasets if d in by_dataset], of)
+            for method, by_dataset in scores.items()
+            if any(d in by_dataset for d in datasets)
         }
         tables.append(make_table(title, columns, {**cells, **beside(subject)}, sizes, subject))
     return tables
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs of a section have in common."""
+
+    family: str
+    backbone: str
+    split: str
+    shots: int | None = None  # None: several
+    source: str = ""
+
+    @classmethod
+    def of(cls, run: Run, shots: int | None = None, source: str = "") -> Setting:
+        return cls(family(run.dataset), run.backbone, run.split, shots, source)
+
+    @property
+    def title(self) -> str:
+        parts = [f"from {self.source}" if self.source else "", self.family, self.backbone]
+        if self.shots:
+            parts.append(shots_title(self.shots))
+        if self.split != "test":
+            parts.append(f"{self.split} images")
+        return ", ".join(filter(None, parts))
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """``tables`` begins with the average over data sets, if there are several."""
+
+    protocol: str
+    setting: Setting
+    tables: Sequence[Table]
+    comparisons: Sequence[Comparison]
+    methods: Mapping[Run, Method]
+    notes: Sequence[str]
+
+    @property
+    def title(self) -> str:
+        return f"{self.protocol}: {self.setting.title}"
+
+    @property
+    def headline(self) -> str:
+        """The last column of the first table: H, the most shots, or the average over targets."""
+        return self.tables[0].columns[-1]
+
+    @property
+    def best_rows(self) -> list[Row]:
+        """Those of methods measured here with the highest mean in the headline column."""
+        measured = [row for row in self.tables[0].rows if not row.method.source]
+        best = replace(self.tables[0], rows=measured).best(self.headline)
+        return [row for row in measured if row.method in best]
+
+    @property
+    def smallest_row(self) -> Row | None:
+        """That of the smallest stored prompt, of several the one with the highest headline mean."""
+
+        def size_and_rank(row: Row) -> tuple[int, float]:
+            cell = row.cells.get(self.headline)
+            return row.stored_bytes, -cell.mean if cell else 0.0
+
+        return min(
+            (row for row in self.tables[0].rows if row.stored_bytes),
+            key=size_and_rank,
+            default=None,
+        )
+
+    @property
+    def measures(self) -> list[str]:
+        """What comparisons are of."""
+        measures = {key for comparison in self.comparisons for key in comparison.differences}
+        columns = list(self.tables[0].columns)
+        return sorted(measures, key=lambda key: columns.index(key) if key in columns else 0)
+
+    @property
+    def leading_comparisons(self) -> list[Comparison]:
+        """One of each two methods: on the average, or on the only data set that both ran on."""
+        pairs = {(c.first, c.second): c for c in reversed(self.comparisons)}
+        return list(pairs.values())[::-1]
+
+    @property
+    def other_comparisons(self) -> list[Comparison]:
+        """Those on a single data set of several."""
+        leading = set(map(id, self.leading_comparisons))
+        return [c for c in self.comparisons if id(c) not in leading]
+
+
+def shots_title(shots: int) -> str:
+    return "all images" if shots < 0 else f"{shots} shot{'' if shots == 1 else 's'}"
+
+
+def group(runs: Sequence[Run], setting: Callable[[Run], Setting]) -> dict[Setting, list[Run]]:
+    """Sort runs by setting; zero-shot CLIP, which has no shots, joins all others that fit."""
+    groups: dict[Setting, list[Run]] = defaultdict(list)
+    for run in runs:
+        if not run.zero_shot:
+            groups[setting(run)].append(run)
+    trained = list(groups)
+    for run in runs:
+        if run.zero_shot:
+            of_run = setting(run)
+            fitting = [other for other in trained if replace(other, shots=of_run.shots) == of_run]
+            for other in fitting or [of_run]:
+                groups[other].append(run)
+    return dict(groups)
+
+
+def stored_bytes(methods: Mapping[Run, Method]) -> dict[Method, int]:
+    """The size of each method's stored prompt, the largest where class names change it."""
+    sizes: dict[Method, list[int]] = defaultdict(list)
+    for run, method in methods.items():
+        if run.stored_bytes is not None:
+            sizes[method].append(run.stored_bytes)
+    return {method: max(counts) for method, counts in sizes.items()}

@@ -5,3 +5,10 @@ a training run each, and the evaluations of its weights. Jobs are done in one pr
 (:mod:`sweeps.work`), by several side by side (:mod:`sweeps.slots`), or as a Slurm job array
 (:mod:`sweeps.slurm`). What is finished stands in the runs' folders alone (:mod:`sweeps.records`).
 """
+
+PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_generalization")
+TRANSFER = ("cross_dataset", "domain_generalization")  # trained on one data set, tested on others
+
+
+class SweepError(ValueError):
+    """A sweep that cannot be expanded into runs."""

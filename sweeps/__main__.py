@@ -17,9 +17,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sweeps import records, slots, slurm
-from sweeps.grid import PROTOCOLS, TRANSFER, Grid, SweepError, read_grids, write_grids
-from sweeps.jobs import expand
+from sweeps import PROTOCOLS, TRANSFER, SweepError
+
+# What else there is in sweeps imports torch, for seconds: it waits until there is a sweep.
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 
@@ -93,6 +93,8 @@ def _sweep(args: argparse.Namespace) -> str:
     """Return the sweep as :func:`sweeps.grid.read_grids` takes it."""
     if args.command == "file":
         return args.file
+    from sweeps.grid import Grid
+
     given = {"protocol": args.command, **vars(args)}
     node = {f.name: given[f.name] for f in fields(Grid) if given[f.name]}
     if len(words := node.get("opts", [])) % 2:
@@ -105,8 +107,12 @@ def launch(args: argparse.Namespace) -> bool:
     """Do what the command line says; return whether nothing is left to do.
 
     Raises:
-        SweepError: the sweep cannot be expanded or launched.
+        ValueError: the sweep cannot be expanded or launched.
     """
+    from sweeps import records, slots, slurm
+    from sweeps.grid import read_grids, write_grids
+    from sweeps.jobs import expand
+
     if args.jobs is not None and args.jobs < 1:
         raise SweepError(f"--jobs must be 1 or more, got {args.jobs}")
     grids = read_grids(_sweep(args))
@@ -148,7 +154,7 @@ def launch(args: argparse.Namespace) -> bool:
 def main(argv: Sequence[str] | None = None) -> None:
     try:
         sys.exit(not launch(parse_args(argv)))
-    except (OSError, SweepError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_generalization")
-TRANSFER = ("cross_dataset", "domain_generalization")  # trained on one data set, tested on others
-
-MAX_BITS = 8  # of qprompt.quantizer, which sweeps do not import
+from dassl.utils import UnknownNameError, check_choice
+from qprompt.quantizer import MAX_BITS
+from sweeps import PROTOCOLS, SweepError
 
 # keys that opts may not set, and why
 _RESERVED = {
@@ -35,10 +33,6 @@ _RESERVED = {
 }
 
 
-class SweepError(ValueError):
-    """A sweep that cannot be expanded into runs."""
-
-
 @dataclass(frozen=True)
 class Grid:
     """Every combination of its lists, run by one protocol.
@@ -57,6 +51,7 @@ class Grid:
 
     Raises:
         SweepError: a value is of the wrong type, out of range, or missing.
+        UnknownNameError: there is no such protocol.
     """
 
     protocol: str
@@ -70,7 +65,7 @@ class Grid:
     opts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_known("protocol", self.protocol, PROTOCOLS)
+        check_choice("protocol", self.protocol, PROTOCOLS)
         for name, kind, least in (
             ("trainers", str, 1),
             ("datasets", str, 0),
@@ -116,7 +111,7 @@ def read_grids(sweep: str) -> list[Grid]:
         raise SweepError(f"{origin} names no grid: give one, or a list of them")
     try:
         return [_grid(node) for node in nodes]
-    except SweepError as error:
+    except (SweepError, UnknownNameError) as error:
         raise SweepError(f"{origin}: {error}") from error
 
 
@@ -126,21 +121,11 @@ def write_grids(grids: Iterable[Grid]) -> str:
     return yaml.safe_dump(nodes, default_flow_style=True, sort_keys=False, width=float("inf"))
 
 
-def check_known(what: str, name: object, known: Iterable[str]) -> None:
-    """Raise SweepError, with the nearest known name, unless ``name`` is known."""
-    known = list(known)
-    if name not in known:
-        by_lower = {candidate.lower(): candidate for candidate in known}
-        close = get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.4)
-        hint = f'did you mean "{by_lower[close[0]]}"? ' if close else ""
-        raise SweepError(f'unknown {what} "{name}"; {hint}known: {", ".join(known) or "none"}')
-
-
 def _grid(node: object) -> Grid:
     if not isinstance(node, Mapping):
         raise SweepError(f"expected keys and values, or a list of such grids, got {node!r}")
     for key in node:
-        check_known("key", key, [f.name for f in fields(Grid)])
+        check_choice("key", key, [f.name for f in fields(Grid)])
     for key in ("protocol", "trainers"):
         if key not in node:
             raise SweepError(f"the key {key} is missing")

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeps.grid import Grid, SweepError, check_known
-from sweeps.protocols import Part, Setting, plan
+from dassl.utils import check_choice
+from sweeps import SweepError
+from sweeps.grid import Grid
+from sweeps.protocols import Part, Setting, plain_counterpart, plan
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -41,8 +43,8 @@ def expand(grids: Iterable[Grid], root: str, output: str) -> list[Job]:
         output: folder that the runs' folders go into.
 
     Raises:
-        SweepError: a trainer, a data set or a configuration has no file, or two grids ask for
-            different runs in one folder.
+        SweepError: two grids ask for different runs in one folder.
+        UnknownNameError: a trainer is not registered, or a data set or a configuration has no file.
     """
     jobs: dict[Path, Job] = {}
     runs: dict[Path, Run] = {}
@@ -64,16 +66,15 @@ def expand(grids: Iterable[Grid], root: str, output: str) -> list[Job]:
 def _job(
     setting: Setting, parts: list[Part], opts: Mapping[str, Any], root: str, output: str
 ) -> Job:
-    trainers = CONFIGS / "trainers"
-    check_known("trainer", setting.trainer, _names(trainers, "*"))
-    known = _names(trainers / setting.trainer, "*.yaml")
-    check_known(f"configuration of {setting.trainer}", setting.config, known)
+    trainers = filter(None, [plain_counterpart(setting.trainer), setting.trainer])
+    configs = _files(*(f"trainers/{trainer}" for trainer in trainers))
+    datasets = _files("datasets")
+    check_choice(f"configuration of {setting.trainer}", setting.config, configs)
     weights = Path(output, parts[0].folder)
 
     def run(part: Part, *flags: str) -> Run:
-        check_known("data set", part.dataset, _names(CONFIGS / "datasets", "*.yaml"))
+        check_choice("data set", part.dataset, datasets)
         folder = Path(output, part.folder)
-        configs = os.path.relpath(CONFIGS)
         pairs = {
             "DATASET.NUM_SHOTS": setting.shots,
             "DATASET.SUBSAMPLE_CLASSES": part.classes,
@@ -82,8 +83,8 @@ def _job(
         }
         argv = [
             *("--root", root, "--seed", str(setting.seed), "--trainer", setting.trainer),
-            *("--dataset-config-file", f"{configs}/datasets/{part.dataset}.yaml"),
-            *("--config-file", f"{configs}/trainers/{setting.trainer}/{setting.config}.yaml"),
+            *("--dataset-config-file", datasets[part.dataset]),
+            *("--config-file", configs[setting.config]),
             *("--output-dir", str(folder), *flags),
             *(str(word) for pair in pairs.items() for word in pair),
         ]
@@ -93,5 +94,7 @@ def _job(
     return Job(parts[0].dataset, run(parts[0]), tuple(evaluations))
 
 
-def _names(folder: Path, pattern: str) -> list[str]:
-    return sorted(path.stem for path in folder.glob(pattern))
+def _files(*folders: str) -> dict[str, str]:
+    """The files of some folders of configs/, by their names; those of the last folder win."""
+    paths = (path for folder in folders for path in sorted((CONFIGS / folder).glob("*.yaml")))
+    return {path.stem: os.path.relpath(path) for path in paths}

@@ -13,7 +13,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from sweeps.grid import TRANSFER, Grid, SweepError
+import trainers  # noqa: F401 (registers the trainers)
+from dassl.engine import TRAINER_REGISTRY
+from qprompt.dassl import Quantized
+from sweeps import TRANSFER, SweepError
+from sweeps.grid import Grid
 
 
 class Setting(NamedTuple):
@@ -61,18 +65,29 @@ def transfer(protocol: str, setting: Setting, source: str, targets: Iterable[str
     ]
 
 
+def plain_counterpart(trainer: str) -> str | None:
+    """Return the name of the trainer that a registered one quantizes, None if it is plain itself.
+
+    Raises:
+        UnknownNameError: no such trainer is registered.
+    """
+    classes = TRAINER_REGISTRY.get(trainer).__mro__
+    return classes[classes.index(Quantized) + 1].__name__ if Quantized in classes else None
+
+
 def plan(grid: Grid) -> Iterator[tuple[Setting, list[Part]]]:
     """Yield each point of a grid with its runs: first the training, then what tests its weights.
 
     Raises:
         SweepError: there is no default for something that the grid leaves open.
+        UnknownNameError: a trainer is not registered.
     """
     datasets = grid.datasets or _default_datasets(grid)
     trained_on = [grid.source] if grid.protocol in TRANSFER else datasets
     for dataset, shots, seed, trainer in product(trained_on, grid.shots, grid.seeds, grid.trainers):
+        is_quantized = plain_counterpart(trainer) is not None
         config = grid.config or _default_config(trainer, dataset, grid.protocol)
-        # quantized trainers are called "Q" and the name of the plain one
-        for bits in grid.bits if grid.bits and trainer.startswith("Q") else [None]:
+        for bits in grid.bits if grid.bits and is_quantized else [None]:
             setting = Setting(trainer, config, bits, shots, seed)
             if grid.protocol in TRANSFER:
                 yield setting, transfer(grid.protocol, setting, dataset, datasets)
@@ -92,7 +107,8 @@ def _defaults() -> dict[str, Any]:
 
 
 def _default_config(trainer: str, dataset: str, protocol: str) -> str:
-    choices = _defaults()["configs"].get(trainer, {})
+    configs = _defaults()["configs"]
+    choices = configs.get(trainer) or configs.get(plain_counterpart(trainer), {})
     for key in (dataset, protocol, "default"):
         if key in choices:
             return choices[key]

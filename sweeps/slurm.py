@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweeps.grid import SweepError
+from sweeps import SweepError
 
 
 def submit(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import os
 import sys
@@ -11,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 
 from dassl.utils import OutputDirError, atomic_write, mkdir_if_missing, sharing
 from sweeps import records
@@ -135,16 +135,36 @@ def _locked(job: Job) -> Iterator[bool]:
         return
     folder = job.training.folder
     mkdir_if_missing(folder)
-    with open(folder / LOCK, "w") as file:
+    with _lock(folder / LOCK) as free:
+        yield free
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    """Hold the lock on a file, and yield whether no other process had it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        from filelock import FileLock, Timeout
+
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(FileLock(path, timeout=0))
+                free = True
+            except Timeout:
+                free = False
+            yield free
+        return
+    with open(path, "w") as file:
         try:
-            # not flock: the loader workers of a killed process would keep it for some seconds
+            # not flock, as filelock does: loader workers of a killed process keep it for seconds
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True
         except (BlockingIOError, PermissionError):
             free = False
         except OSError as error:
             raise OutputDirError(
-                f'Cannot lock "{file.name}" ({error.strerror}): choose an output folder on a file '
+                f'Cannot lock "{path}" ({error.strerror}): choose an output folder on a file '
                 "system with locks"
             ) from error
         yield free

@@ -14,7 +14,7 @@ ALLOWED = {
     "datasets": {"dassl"},
     "trainers": {"clip", "dassl", "qprompt"},
     "reporting": set(),
-    "sweeps": {"dassl"},
+    "sweeps": {"dassl", "qprompt", "trainers"},
 }
 
 

@@ -6,10 +6,14 @@ import pytest
 import torch
 
 import train
+from dassl.config import get_cfg_default
 from dassl.engine import build_trainer
+from sweeps.protocols import plain_counterpart
+from trainers.config import extend_cfg
 
 REPOSITORY = Path(__file__).parents[1]
-FILES = sorted((REPOSITORY / "configs/trainers").glob("*/*.yaml"))
+TRAINERS = REPOSITORY / "configs/trainers"
+FILES = sorted(TRAINERS.glob("*/*.yaml"))
 
 
 def relative(path):
@@ -53,3 +57,20 @@ def test_file_parses_and_builds_on_the_tiny_backbone(path, data_root, monkeypatc
     trainer = build_trainer(cfg)
     with torch.no_grad():
         assert trainer.model_inference(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def merged(path):
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    cfg.merge_from_file(path)
+    return cfg
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if plain_counterpart(path.parent.name)], ids=relative
+)
+def test_file_of_a_quantized_trainer_is_the_plain_one_but_for_the_quantizer(path):
+    expected = merged(TRAINERS / plain_counterpart(path.parent.name) / path.name)
+    if path.parent.name == "QMaPLe":
+        expected.TRAINER.QPROMPT.BITS = 4
+    assert merged(path) == expected

@@ -391,3 +391,11 @@ def test_the_feature_cache_is_used_switched_off_and_cleared_by_flags(tmp_path, c
     assert not list(folder.iterdir())
     args = train.parse_args(["--no-feature-cache"])
     assert train.setup_cfg(args).TEST.FEATURE_CACHE == ""
+
+
+def test_ancestors_of_a_quantized_trainer():
+    from trainers.qcoop import QCoOp
+
+    names = [ancestor.__name__ for ancestor in QCoOp.__mro__[:-1]]  # all but object
+    assert names[:4] == ["QCoOp", "Quantized", "CoOp", "PromptTrainer"]
+    assert names[4:] == ["TrainerX", "SimpleTrainer", "TrainerBase"]

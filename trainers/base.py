@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from torch.nn import functional as F
 
 import clip
 import qprompt
+from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import is_sharing, load_pretrained_weights, shared
-from trainers.features import BatchFeatures, FrozenFeatures, digest, image_list
+from trainers.features import BatchFeatures, FrozenFeatures
 from trainers.prompted import PromptedCLIP
-from trainers.views import ViewLoader, encode_views, view_seeds
+from trainers.views import cached_views
 
 PRECISIONS = ("fp16", "fp32", "bf16", "amp")
 
@@ -63,7 +65,7 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> nn.Module:
     return backbone
 
 
-class PromptTrainer(FrozenFeatures):
+class PromptTrainer(TrainerX):
     """Train a prompt learner on a frozen CLIP with the cross-entropy of the class logits.
 
     A subclass names its node below ``cfg.TRAINER`` and builds the prompted model.
@@ -99,6 +101,7 @@ class PromptTrainer(FrozenFeatures):
         cfg = self.cfg
         self.precision = resolve_precision(self.settings.PREC, self.device)
         backbone = load_backbone(cfg, self.precision, self.device)
+        self.features = FrozenFeatures(backbone, cfg.MODEL.BACKBONE.NAME, cfg.TEST.FEATURE_CACHE)
         self.model = self.build_prompted_clip(backbone, self.dm.dataset.classnames)
         self.model.to(self.device)
         trained = self.trained_module()
@@ -128,21 +131,12 @@ class PromptTrainer(FrozenFeatures):
                     f"DATALOADER.CACHED_VIEWS is {views}, but the image tower of "
                     f"{self.cfg.TRAINER.NAME} sees prompts: set it to 0"
                 )
-            loader = self.train_loader_x
-            seeds = view_seeds(loader, views)
-            facts = {
-                "transform": str(loader.dataset.transform),
-                "images": image_list(loader.dataset.data_source),
-                "seeds": digest([("seeds", seeds)]),
-            }
-
-            def encode(images: Tensor) -> Tensor:
-                return self.model.encode_image(images.to(self.device))
-
-            features = self.kept(
-                self.model.backbone, facts, lambda: encode_views(loader, seeds, encode)
+            self.train_loader_x = cached_views(
+                self.train_loader_x,
+                views,
+                self.features,
+                lambda images: self.model.encode_image(images.to(self.device)),
             )
-            self.train_loader_x = ViewLoader(loader, features)
         super().before_train()  # last, because it restores the random generators
 
     def load_weights(self, module: nn.Module, path: str) -> None:
@@ -164,6 +158,13 @@ class PromptTrainer(FrozenFeatures):
         else:
             super().load_model(directory, epoch)
 
+    def scores(self, loader: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield logits (batch, classes) and labels (batch,), the texts encoded once for all."""
+        with self.model.fixed():
+            if self.model.frozen_image_tower:
+                loader = self.features.batches(loader, self.model.encode_image)
+            yield from super().scores(loader)
+
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         image, label = self.parse_batch_train(batch)
         with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
@@ -183,9 +184,9 @@ class PromptTrainer(FrozenFeatures):
         image, label = batch["img"].to(self.device), batch["label"].to(self.device)
         if is_sharing() and self.model.frozen_image_tower and image.ndim == 4:
             key = ("batches", id(self.model.backbone), self.precision)
-            known = shared(key, BatchFeatures)
+            features = shared(key, BatchFeatures)
             with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
-                image = known.get(image, self.model.encode_image)
+                image = features.get(image, self.model.encode_image)
         return image, label
 
     def run_summary(self) -> dict[str, Any]:

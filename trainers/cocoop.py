@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,7 +12,7 @@ import clip
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner, count_tokens
-from trainers.prompted import Classifier, PromptedCLIP
+from trainers.prompted import PromptedCLIP
 
 BOTTLENECK = 16  # section 3.2: the hidden layer is 16 times narrower than the image features
 
@@ -45,20 +46,23 @@ class ConditionalPromptLearner(ContextLearner):
         )
         self.meta_net = nn.Sequential(layers).to(self.ctx)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map normalised image features (n, embed_dim) to contexts (n, n_ctx, width)."""
-        return self.ctx + self.meta_net(features)[:, None]
+    def forward(self, features: Tensor) -> clip.Prompts:
+        """Return the prompts of normalised image features (m, embed_dim), a prefix for each."""
+        # (n_ctx, width) + (m, 1, width)
+        return self._prompts(self.ctx + self.meta_net(features)[:, None])
 
 
 class ConditionalCLIP(PromptedCLIP):
     """CLIP whose text tower reads the prompts of each class anew for each image."""
 
-    def classifier(self) -> Classifier:
-        return self._classify
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.image_features(image)
+        prompts = self.prompt_learner(F.normalize(features, dim=-1))
+        return self.logits(features, self.encode_text(prompts))
 
-    def _classify(self, image: Tensor) -> Tensor:
-        contexts = self.prompt_learner(F.normalize(image, dim=-1))
-        return self.logits(image, self.encode_text(*self.prompt_learner.parts(contexts)))
+    def fixed(self) -> AbstractContextManager[None]:
+        """Do nothing: no prompt is that of all images."""
+        return nullcontext()
 
 
 @TRAINER_REGISTRY.register()

@@ -71,30 +71,11 @@ class ContextLearner(nn.Module):
     def lengths(self) -> tuple[int, ...]:
         return tuple(end + 1 - self.shared for end in self._ends)
 
-    def prompts(self, context: Tensor) -> Tensor:
-        """Put a context between start and class name.
-
-        Args:
-            context: (n_ctx, width), or (classes, n_ctx, width).
-
-        Returns:
-            (classes, length, width) up to the last end of a text, without positions.
-        """
-        context = context.expand(len(self.token_prefix), -1, -1)
-        return torch.cat([self.token_prefix, context, self.token_suffix], dim=1)
-
-    def parts(self, contexts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the prompts of shared contexts as beginnings and ends, without positions.
-
-        Args:
-            contexts: (m, n_ctx, width), each for all classes.
-
-        Returns:
-            (m, shared, width) beginnings, each to be combined with each of the (classes, length,
-            width) ends.
-        """
-        words = self.shared - 1 - self.n_ctx
-        m = len(contexts)
+    def _prompts(self, contexts: Tensor) -> clip.Prompts:
+        """Put each of m contexts, (m, n_ctx, width), between start and class names."""
+        m, words = len(contexts), self.shared - 1 - self.n_ctx
         start = self.token_prefix[:1].expand(m, -1, -1)
         common = self.token_suffix[:1, :words].expand(m, -1, -1)
-        return torch.cat([start, contexts, common], dim=1), self.token_suffix[:, words:]
+        # (m, 1, width), (m, n_ctx, width), (m, words, width): what all classes have in common
+        prefix = torch.cat([start, contexts, common], dim=1)
+        return clip.Prompts(prefix, self.token_suffix[:, words:], self.lengths)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+import clip
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner, count_tokens
-from trainers.prompted import Classifier, PromptedCLIP
+from trainers.prompted import PromptedCLIP
 
 POSITIONS = ("end", "middle", "front")
 
@@ -53,17 +52,14 @@ class PromptLearner(ContextLearner):
         order = torch.tensor([_order(before, n_ctx, length, total) for length in lengths])
         self.register_buffer("order", order.to(self.ctx.device), persistent=False)
 
-    def forward(self) -> Tensor:
-        """Return the prompts (classes, length, width), without positions, up to the last end."""
-        prompts = self.prompts(self.ctx)
-        if self.position == "end":
-            return prompts
-        return prompts.gather(1, self.order[..., None].expand_as(prompts))
-
-    def encoder_input(self) -> tuple[Tensor, Tensor]:
-        """Return what the prompts have in common (1, shared, width), and their ends."""
-        prompts = self()
-        return prompts[:1, : self.shared], prompts[:, self.shared :]
+    def forward(self) -> clip.Prompts:
+        """Return the prompts, one prefix for all classes; just the start if class-specific."""
+        context = self.ctx.expand(len(self.token_prefix), -1, -1)
+        # (classes, 1, width), (classes, n_ctx, width), (classes, class name and rest, width)
+        tokens = torch.cat([self.token_prefix, context, self.token_suffix], dim=1)
+        if self.position != "end":
+            tokens = tokens.gather(1, self.order[..., None].expand_as(tokens))
+        return clip.Prompts(tokens[:1, : self.shared], tokens[:, self.shared :], self.lengths)
 
 
 def _order(before: int, n_ctx: int, name_length: int, length: int) -> list[int]:
@@ -71,14 +67,6 @@ def _order(before: int, n_ctx: int, name_length: int, length: int) -> list[int]:
     name = range(1 + n_ctx, 1 + n_ctx + name_length)
     rest = range(1 + n_ctx + name_length, length)
     return [0, *range(1, 1 + before), *name, *range(1 + before, 1 + n_ctx), *rest]
-
-
-class ContextCLIP(PromptedCLIP):
-    """CLIP's text tower with CoOp's prompts; the image tower sees none."""
-
-    def classifier(self) -> Classifier:
-        text = self.encode_text(*self.prompt_learner.encoder_input())[0]
-        return functools.partial(self.logits, text=text)
 
 
 @TRAINER_REGISTRY.register()
@@ -96,4 +84,4 @@ class CoOp(PromptTrainer):
             class_specific=self.settings.CSC,
             position=self.settings.CLASS_TOKEN_POSITION,
         )
-        return ContextCLIP(backbone, learner, **self.text_options())
+        return PromptedCLIP(backbone, learner, **self.text_options())

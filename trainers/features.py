@@ -1,4 +1,4 @@
-"""Features of frozen towers, computed once and kept on disk for every later run.
+"""Features of frozen towers, computed once and stored on disk for every later run.
 
 A frozen image tower that sees no prompt makes the same features of the same image in every run,
 whatever the trainer, the seed or the number of bits.
@@ -13,7 +13,7 @@ import os
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ import clip
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import ImageTransform
-from dassl.engine import TrainerX
 from dassl.utils import ProgressBar, atomic_write, shared
 
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
@@ -57,8 +56,8 @@ def image_list(items: Iterable[Datum]) -> str:
 
 
 @functools.cache
-def encoder() -> dict[str, str]:
-    """Return what computes features beside the weights: this code, and versions of libraries."""
+def encoder_versions() -> dict[str, str]:
+    """Return what features depend on beside the weights: a hash of our code, library versions."""
     total = hashlib.blake2b(digest_size=16)
     for file in sorted(Path(clip.__file__).parent.glob("*.py")):
         total.update(file.read_bytes())
@@ -86,27 +85,27 @@ class FeatureCache:
             raise ValueError("no features are kept: TEST.FEATURE_CACHE is empty; name a folder")
         self.folder = Path(folder).expanduser()
 
-    def get(self, facts: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:
-        """Return the tensor that follows from ``facts``: a kept one, or that of ``make``.
+    def get(self, inputs: Mapping[str, Any], compute: Callable[[], Tensor]) -> Tensor:
+        """Return the tensor that follows from ``inputs``, from a file or from ``compute``.
 
         A file that is damaged or cannot be read is reported and made again.
 
         Args:
-            facts: JSON values; everything that the tensor depends on.
-            make: computes it, without drawing random numbers.
+            inputs: JSON values; everything that the tensor depends on.
+            compute: draws no random numbers.
         """
-        described = json.dumps(facts, sort_keys=True)
-        key = hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
-        return shared(("features", key), lambda: self._get(key, described, make))
+        description = json.dumps(inputs, sort_keys=True)
+        key = hashlib.blake2b(description.encode(), digest_size=16).hexdigest()
+        return shared(("features", key), lambda: self._get(key, description, compute))
 
     def clear(self) -> int:
-        """Delete all kept features, and nothing else; return how many files there were."""
+        """Delete all features, and nothing else; return how many files there were."""
         files = [file for file in self.folder.glob("*.safetensors") if _KEY.fullmatch(file.stem)]
         for file in files:
             file.unlink(missing_ok=True)
         return len(files)
 
-    def _get(self, key: str, described: str, make: Callable[[], Tensor]) -> Tensor:
+    def _get(self, key: str, description: str, compute: Callable[[], Tensor]) -> Tensor:
         path = self.folder / f"{key}.safetensors"
         try:
             features = _read(path)
@@ -116,8 +115,8 @@ class FeatureCache:
             pass
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             warnings.warn(f"{path} cannot be used and is made again ({error})", stacklevel=4)
-        features = make()
-        metadata = {"facts": described, "digest": digest([("features", features)])}
+        features = compute()
+        metadata = {"facts": description, "digest": digest([("features", features)])}
         try:
             with atomic_write(path) as file:
                 file.write(save({"features": features.cpu().contiguous()}, metadata))
@@ -152,82 +151,94 @@ class BatchFeatures:
     def __init__(self, limit: int = 2**30) -> None:
         self.limit = limit
         self.used = 0
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self._features: OrderedDict[str, Tensor] = OrderedDict()
 
     def get(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """Return ``encode(images)``, which is computed where these images are new."""
         key = digest([("images", images)])
-        if key not in self._kept:
-            self._kept[key] = encode(images)
-            self.used += self._kept[key].nbytes
-        self._kept.move_to_end(key)
-        while self.used > self.limit and len(self._kept) > 1:
-            self.used -= self._kept.popitem(last=False)[1].nbytes
-        return self._kept[key]
+        if key not in self._features:
+            self._features[key] = encode(images)
+            self.used += self._features[key].nbytes
+        self._features.move_to_end(key)
+        while self.used > self.limit and len(self._features) > 1:
+            self.used -= self._features.popitem(last=False)[1].nbytes
+        return self._features[key]
 
 
-class FrozenFeatures(TrainerX):
-    """Evaluates a :class:`PromptedCLIP`, on kept features where its image tower sees no prompt."""
+class FrozenFeatures:
+    """What a frozen backbone computes, once for all runs.
 
-    model: Any
+    Args:
+        backbone: a frozen open_clip CLIP.
+        name: of the backbone, because its weights do not tell GELU from QuickGELU.
+        folder: of a :class:`FeatureCache`; empty: everything is computed anew.
+    """
 
-    def scores(self, loader: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield logits (batch, classes) and labels (batch,), the texts encoded once for all."""
-        with self.model.fixed():
-            if not (
-                self.model.frozen_image_tower and isinstance(loader.sampler, SequentialSampler)
-            ):
-                yield from super().scores(loader)
-                return
-            labels = torch.tensor([item.label for item in loader.dataset.data_source])
-            features = self.image_features(loader)
-            size = loader.batch_size
-            for batch in zip(features.split(size), labels.split(size), strict=True):
-                feature, label = (tensor.to(self.device) for tensor in batch)
-                yield self.model_inference(feature), label
+    def __init__(self, backbone: nn.Module, name: str, folder: str) -> None:
+        self.backbone, self.name, self.folder = backbone, name, folder
 
-    def image_features(self, loader: Any) -> Tensor:
-        """Return the features (images, embed_dim) of all images of a loader, in its order.
-
-        They are kept unless the images come by a transform or wrapper of the user's own, which
-        nothing but their code could tell apart.
-        """
-        facts = {
-            "transform": str(loader.dataset.transform),
-            "images": image_list(loader.dataset.data_source),
-            "batch_size": loader.batch_size,  # sums of floats depend on it in the last bits
-        }
-
-        def make() -> Tensor:
-            batches = ProgressBar(loader, desc="image features")
-            images = (self.parse_batch_test(batch)[0] for batch in batches)
-            return torch.cat([self.model.encode_image(image) for image in images])
-
-        data = loader.dataset
-        known = type(data) is DatasetWrapper and isinstance(data.transform, ImageTransform)
-        return self.kept(self.model.backbone, facts, make) if known else make()
-
-    def kept(
-        self, backbone: nn.Module, facts: Mapping[str, Any], make: Callable[[], Tensor]
-    ) -> Tensor:
-        """Return what ``make`` computes with a frozen backbone, from the cache if there is one.
+    def get(self, inputs: Mapping[str, Any], compute: Callable[[], Tensor]) -> Tensor:
+        """Return what ``compute`` computes with the backbone, from the cache if there is one.
 
         Args:
-            backbone: its name, weights and device, and :func:`encoder`, are added to the facts.
-            facts, make: as for :meth:`FeatureCache.get`.
+            inputs: JSON values; everything beside the backbone that the tensor depends on.
+            compute: draws no random numbers.
         """
-        folder = self.cfg.TEST.FEATURE_CACHE
-        if not folder:
-            return make()
-        if backbone not in _digests:
-            _digests[backbone] = digest(sorted(backbone.state_dict().items()))
-        device = self.device.type
+        if not self.folder:
+            return compute()
+        if self.backbone not in _digests:
+            _digests[self.backbone] = digest(sorted(self.backbone.state_dict().items()))
+        device = self._device.type
         if device == "cpu":  # sums of floats depend on both in the last bits
             device += f", {torch.get_num_threads()} threads, {get_cpu_capability()}"
-        own = {
-            "name": self.cfg.MODEL.BACKBONE.NAME,  # weights do not tell GELU from QuickGELU
-            "backbone": _digests[backbone],
+        encoder = {
+            "name": self.name,
+            "backbone": _digests[self.backbone],
             "device": device,
-            **encoder(),
+            **encoder_versions(),
         }
-        return FeatureCache(folder).get({**own, **facts}, make)
+        return FeatureCache(self.folder).get({**encoder, **inputs}, compute)
+
+    def of_images(self, loader: Any, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the features (images, embed_dim) of all images of a loader, in its order.
+
+        They go into the cache unless the images come by a transform or wrapper of the user's own,
+        which nothing but their code could tell apart.
+
+        Args:
+            loader: its batches hold images (n, 3, height, width).
+            encode: maps such images on the backbone's device to features (n, embed_dim).
+        """
+
+        def compute() -> Tensor:
+            batches = ProgressBar(loader, desc="image features")
+            return torch.cat([encode(batch["img"].to(self._device)) for batch in batches])
+
+        data = loader.dataset
+        if type(data) is not DatasetWrapper or not isinstance(data.transform, ImageTransform):
+            return compute()
+        inputs = {
+            "transform": str(data.transform),
+            "images": image_list(data.data_source),
+            "batch_size": loader.batch_size,  # sums of floats depend on it in the last bits
+        }
+        return self.get(inputs, compute)
+
+    def batches(self, loader: Any, encode: Callable[[Tensor], Tensor]) -> Iterable[dict[str, Any]]:
+        """Return the batches of a loader with features (n, embed_dim) in place of images.
+
+        A loader with another order than its data set's comes back as it is.
+
+        Args:
+            loader, encode: as for :meth:`of_images`.
+        """
+        if not isinstance(loader.sampler, SequentialSampler):
+            return loader
+        features = self.of_images(loader, encode).split(loader.batch_size)
+        labels = torch.tensor([item.label for item in loader.dataset.data_source])
+        pairs = zip(features, labels.split(loader.batch_size), strict=True)
+        return [{"img": feature, "label": label} for feature, label in pairs]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.backbone.parameters()).device

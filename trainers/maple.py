@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ import qprompt
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner
-from trainers.prompted import Classifier, PromptedCLIP
+from trainers.prompted import PromptedCLIP
 
 
 class Constant(nn.Module):
@@ -75,23 +74,15 @@ class MultiModalPromptLearner(ContextLearner):
         projection = nn.Linear(*widths).to(self.ctx)
         self.compound_prompt_projections = nn.ModuleList(copy.deepcopy(projection) for _ in deeper)
 
-    def forward(self) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-        """Return the class prompts and the deep prompts of both towers.
-
-        Returns:
-            (classes, length, text width) prompts, (n_ctx, vision width) tokens for the images,
-            and the deep prompts of the text and of the image tower.
-        """
-        image, deep_image = self.image_prompts()
-        return self.prompts(self.ctx), image, list(self.compound_prompts_text), deep_image
-
-    def image_prompts(self) -> tuple[Tensor, list[Tensor]]:
-        """Return the tokens (n_ctx, vision width) beside the patches, and those of deeper layers.
-
-        Each is the projection of the text prompt of the same layer.
-        """
-        projections = zip(self.compound_prompt_projections, self.compound_prompts_text, strict=True)
-        return self.proj(self.ctx), [project(prompt) for project, prompt in projections]
+    def forward(self) -> clip.Prompts:
+        """Return the prompts of both towers, each image prompt that of its text prompt."""
+        ctx, deep_text = self.ctx, tuple(self.compound_prompts_text)  # quantized as they are read
+        projections = zip(self.compound_prompt_projections, deep_text, strict=True)
+        return self._prompts(ctx[None])._replace(  # the prefix is one: (1, n_ctx, text width)
+            deep_text=deep_text,
+            image=self.proj(ctx),  # (n_ctx, vision width)
+            deep_image=tuple(project(prompt) for project, prompt in projections),
+        )
 
     @property
     def is_compact(self) -> bool:
@@ -100,10 +91,9 @@ class MultiModalPromptLearner(ContextLearner):
 
     def compact(self) -> MultiModalPromptLearner:
         """Return a copy that is enough for inference: the projections' results in their place."""
-        image, deep_image = self.image_prompts()
-        learner = copy.deepcopy(self)
-        learner.proj = Constant(image)
-        learner.compound_prompt_projections = nn.ModuleList(map(Constant, deep_image))
+        prompts, learner = self(), copy.deepcopy(self)
+        learner.proj = Constant(prompts.image)
+        learner.compound_prompt_projections = nn.ModuleList(map(Constant, prompts.deep_image))
         return learner
 
 
@@ -111,16 +101,6 @@ class MultiModalCLIP(PromptedCLIP):
     """CLIP with MaPLe's prompts in both towers."""
 
     frozen_image_tower = False
-
-    def classifier(self) -> Classifier:
-        learner = self.prompt_learner
-        deep = list(learner.compound_prompts_text)
-        text = self.encode_text(*learner.parts(learner.ctx[None]), deep)[0]
-        return functools.partial(self.logits, text=text)
-
-    def encode_image(self, image: Tensor) -> Tensor:
-        beside_patches, deep = self.prompt_learner.image_prompts()
-        return clip.encode_image(self.backbone, self.cast(image), beside_patches, deep)
 
 
 @TRAINER_REGISTRY.register()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,19 +14,19 @@ import clip
 # Under these names models of this and of upstream's code hold their frozen CLIP.
 FROZEN = ("backbone.", "image_encoder.", "text_encoder.", "logit_scale")
 
-Classifier = Callable[[Tensor], Tensor]
 TEXT_ENCODINGS = ("shared", "full")
 
 
 class PromptedCLIP(nn.Module):
-    """Image-text logits of CLIP for learned prompts; a subclass says where they enter.
+    """Image-text logits of CLIP for the prompts of a learner.
 
     Its state is what was learned: the frozen CLIP, which is the same for everyone, is neither
     saved nor loaded.
 
     Args:
         backbone: a frozen open_clip CLIP.
-        prompt_learner: what is trained.
+        prompt_learner: what is trained; called without arguments, it returns a
+            :class:`clip.Prompts` with one prefix. A subclass calls a learner that needs more.
         text_encoding: "shared" or, for comparison, "full"; see :func:`clip.encode_prompts`.
         text_chunk: number of prompts that are in memory at once; 0: all.
 
@@ -57,7 +57,7 @@ class PromptedCLIP(nn.Module):
         self.prompt_learner = prompt_learner
         self.backbone = backbone
         self._text_options = {"full": text_encoding == "full", "chunk": text_chunk}
-        self._fixed: Classifier | None = None
+        self._fixed: tuple[clip.Prompts | None, Tensor] | None = None
 
     def forward(self, image: Tensor) -> Tensor:
         """Map images to logits.
@@ -68,28 +68,30 @@ class PromptedCLIP(nn.Module):
         Returns:
             (n, classes) in float32.
         """
-        classify = self._fixed or self.classifier()
-        return classify(self.encode_image(image) if image.ndim == 4 else image)
+        prompts, text = self._fixed or self.encode_classes()
+        return self.logits(self.image_features(image, prompts), text)
 
-    def classifier(self) -> Classifier:
-        """Return a function from image features (n, embed_dim) to logits (n, classes)."""
-        raise NotImplementedError
+    def encode_classes(self) -> tuple[clip.Prompts | None, Tensor]:
+        """Return the prompts and their text features (classes, embed_dim)."""
+        prompts = self.prompt_learner()
+        return prompts, self.encode_text(prompts)[0]
 
-    def encode_image(self, image: Tensor) -> Tensor:
+    def image_features(self, image: Tensor, prompts: clip.Prompts | None = None) -> Tensor:
+        """Return features (n, embed_dim) of images; features are returned as they are."""
+        return self.encode_image(image, prompts) if image.ndim == 4 else image
+
+    def encode_image(self, image: Tensor, prompts: clip.Prompts | None = None) -> Tensor:
         """Map images (n, 3, height, width) to features (n, embed_dim), not normalised."""
-        return clip.encode_image(self.backbone, self.cast(image))
+        return clip.encode_image(self.backbone, self.cast(image), prompts)
 
-    def encode_text(self, prefix: Tensor, suffix: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
-        """As :func:`clip.encode_prompts`, for the classes of the prompt learner."""
-        lengths = self.prompt_learner.lengths
-        return clip.encode_prompts(
-            self.backbone, prefix, suffix, lengths, deep, **self._text_options
-        )
+    def encode_text(self, prompts: clip.Prompts) -> Tensor:
+        """Map prompts to features (m, classes, embed_dim), not normalised."""
+        return clip.encode_prompts(self.backbone, prompts, **self._text_options)
 
     @contextmanager
     def fixed(self) -> Iterator[None]:
-        """Encode the class prompts once for all images within this context."""
-        self._fixed = self.classifier()
+        """Call the learner and encode the texts once for all images within this context."""
+        self._fixed = self.encode_classes()
         try:
             yield
         finally:

@@ -15,11 +15,7 @@ from torch.utils.data import default_collate
 
 from dassl.data.samplers import index_and_seed
 from dassl.utils import ProgressBar
-
-
-def view_seeds(loader: Any, views: int) -> Tensor:
-    """Draw a seed for each view of each image of a training loader: int64, (images, views)."""
-    return torch.randint(2**63 - 1, (len(loader.dataset), views))
+from trainers.features import FrozenFeatures, digest, image_list
 
 
 @torch.no_grad()
@@ -62,5 +58,24 @@ class ViewLoader:
         for keys in self.loader.batch_sampler:
             indices, seeds = zip(*map(index_and_seed, keys), strict=True)
             drawn = [seed % views for seed in seeds]
-            facts = default_collate([self.loader.dataset.facts(index) for index in indices])
-            yield {"img": self.features[list(indices), drawn], **facts}
+            labels = default_collate([self.loader.dataset.labels(index) for index in indices])
+            yield {"img": self.features[list(indices), drawn], **labels}
+
+
+def cached_views(
+    loader: Any, views: int, features: FrozenFeatures, encode: Callable[[Tensor], Tensor]
+) -> ViewLoader:
+    """Draw views of all images of a training loader, and return the batches of their features.
+
+    Args:
+        loader, encode: as for :func:`encode_views`.
+        views: number of views of each image.
+        features: computes them, or has them from an earlier run.
+    """
+    seeds = torch.randint(2**63 - 1, (len(loader.dataset), views))
+    inputs = {
+        "transform": str(loader.dataset.transform),
+        "images": image_list(loader.dataset.data_source),
+        "seeds": digest([("seeds", seeds)]),
+    }
+    return ViewLoader(loader, features.get(inputs, lambda: encode_views(loader, seeds, encode)))

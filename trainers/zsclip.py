@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import clip
-from dassl.engine import TRAINER_REGISTRY
+from dassl.engine import TRAINER_REGISTRY, TrainerX
 from trainers.base import load_backbone
 from trainers.features import FrozenFeatures, digest
-from trainers.prompted import Classifier, PromptedCLIP
+from trainers.prompted import PromptedCLIP
 
 
 class FixedTextCLIP(PromptedCLIP):
@@ -27,16 +27,18 @@ class FixedTextCLIP(PromptedCLIP):
         super().__init__(backbone, nn.Module())
         self.text = text
 
-    def classifier(self) -> Classifier:
-        return functools.partial(self.logits, text=self.text)
+    def encode_classes(self) -> tuple[None, Tensor]:
+        return None, self.text
 
 
 @TRAINER_REGISTRY.register()
-class ZeroshotCLIP(FrozenFeatures):
+class ZeroshotCLIP(TrainerX):
     """CLIP with one hand-written prompt for each class (Radford et al., 2021, section 3.1)."""
 
     def build_model(self) -> None:
-        backbone = load_backbone(self.cfg, "fp32", self.device)
+        cfg = self.cfg
+        backbone = load_backbone(cfg, "fp32", self.device)
+        self.features = FrozenFeatures(backbone, cfg.MODEL.BACKBONE.NAME, cfg.TEST.FEATURE_CACHE)
         template = self.dm.dataset.template
         names = [name.replace("_", " ") for name in self.dm.dataset.classnames]
         print(f"Prompt template: {template!r}")
@@ -46,8 +48,11 @@ class ZeroshotCLIP(FrozenFeatures):
             with torch.no_grad():
                 return clip.encode_text(backbone, tokens)
 
-        text = self.kept(backbone, {"tokens": digest([("tokens", tokens)])}, encode)
+        text = self.features.get({"tokens": digest([("tokens", tokens)])}, encode)
         self.model = FixedTextCLIP(backbone, text.to(self.device))
+
+    def scores(self, loader: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        return super().scores(self.features.batches(loader, self.model.encode_image))
 
     def train(self) -> None:
         """Nothing to learn: test at once, so that sweeps can treat all trainers alike."""

@@ -74,8 +74,8 @@ class CfgNode(YacsNode):
             setattr(node, key, value)
 
     def _unknown(self, full_key: str, origin: str) -> UnknownConfigKeyError:
-        close = nearest(full_key, (key for key, _ in _leaves(self)), n=1)
-        hint = f'; did you mean "{close[0]}"?' if close else ""
+        close = nearest(full_key, (key for key, _ in _leaves(self)))
+        hint = f'; did you mean "{close}"?' if close else ""
         return UnknownConfigKeyError(f'Unknown config key "{full_key}" in {origin}{hint}')
 
 

@@ -51,9 +51,9 @@ class DatasetWrapper(Dataset):  # type: ignore[type-arg]
         if self.transform is not None:
             with seeded(seed):
                 image = self.transform(image)
-        return {"img": image, **self.facts(index)}
+        return {"img": image, **self.labels(index)}
 
-    def facts(self, index: int) -> dict[str, Any]:
+    def labels(self, index: int) -> dict[str, Any]:
         """Return item ``index`` without its image."""
         item = self.data_source[index]
         return {

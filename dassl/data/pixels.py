@@ -112,5 +112,5 @@ class PixelLoader(DataLoader):  # type: ignore[type-arg]
         images = [future.result() for future in pixels]
         return {
             "img": self.dataset.transform.batch(images, seeds, self.device),
-            **default_collate([self.dataset.facts(index) for index in indices]),
+            **default_collate([self.dataset.labels(index) for index in indices]),
         }

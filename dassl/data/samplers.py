@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, Sampler, SequentialSampler
 
-from dassl.utils import UnknownNameError, distributed
+from dassl.utils import check_choice, distributed
 
 
 class RandomSampler(Sampler):  # type: ignore[type-arg]
@@ -56,6 +56,5 @@ def build_sampler(sampler_type: str, data_source: Sized) -> Sampler:  # type: ig
     Raises:
         UnknownNameError: there is no such sampler.
     """
-    if sampler_type not in _SAMPLERS:
-        raise UnknownNameError(f'Unknown sampler "{sampler_type}". Known: {", ".join(_SAMPLERS)}')
+    check_choice("SAMPLER", sampler_type, _SAMPLERS)
     return _SAMPLERS[sampler_type](data_source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,8 +15,8 @@ from dassl.utils import read_json, write_json
 
 FORMAT_VERSION = 1
 
-# keys that cannot change a result, beyond the last bits
-_IRRELEVANT = {
+# keys that cannot change a result, beyond the last bits; results.json lists them for its readers
+IRRELEVANT_SETTINGS = {
     "OUTPUT_DIR",
     "RESUME",
     "VERBOSE",
@@ -69,7 +68,7 @@ def check_same_run(path: str | os.PathLike[str], cfg: CfgNode, **fields: Any) ->
     except (ValueError, KeyError, TypeError) as error:
         raise RunMismatchError(f'"{path}" is not the record of a run. {advice}') from error
     new = dict(_flat(config_dict(cfg)))
-    shared = [key for key in new if key in old and key not in _IRRELEVANT]
+    shared = [key for key in new if key in old and key not in IRRELEVANT_SETTINGS]
     differing = [f"{key} ({old[key]!r} -> {new[key]!r})" for key in shared if old[key] != new[key]]
     differing += [
         f"{key} ({record.get(key)!r} -> {value!r})"
@@ -119,10 +118,17 @@ def trained_with(weights: str | None) -> dict[str, Any] | None:
         return None
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """Return the peak memory of the run: of tensors on a GPU, of the process on the CPU."""
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Return the peak memory of the run: of tensors on a GPU, of the process on the CPU.
+
+    None on the CPU under Windows, which has no module ``resource``.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -1,41 +1,299 @@
-"""Trainers from a configuration."""
+"""Trainers: models, a training loop with hooks, and evaluation, from a configuration."""
 
 from __future__ import annotations
 
 import datetime
 import os.path as osp
-import shutil
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from dassl.config import CfgNode
 from dassl.data import DataManager
 from dassl.engine import results
-from dassl.engine.base import TrainerBase
 from dassl.evaluation import build_evaluator
 from dassl.utils import (
+    AverageMeter,
+    MetricMeter,
     ProgressBar,
-    atomic_write,
     choose_device,
+    copy_file,
     distributed,
     load_checkpoint,
-    mkdir_if_missing,
+    load_weights,
     package_versions,
+    resume_from_checkpoint,
+    save_checkpoint,
+    tolist_if_not,
     write_json,
 )
-from dassl.utils.checkpoint import BEST
+from dassl.utils.checkpoint import BEST, CheckpointError, can_resume, find_checkpoint, summarize
+
+Names = str | list[str] | None
+
+
+class TrainerBase:
+    """A training loop with hooks, on models that are saved, loaded and stepped by name.
+
+    Attributes:
+        ignored_keys: endings of tensor names that are neither saved nor loaded, because they
+            follow from the class names of a run and not from its training.
+        epochs_done: epochs that the current weights were trained for; None before training.
+        weights_path: file that :meth:`load_model` took the weights from.
+        batch_share: this process's part of the images of a batch.
+        scaler: gradient scaler of a trainer that has one; a part of checkpoints.
+    """
+
+    ignored_keys: tuple[str, ...] = ()
+    scaler: torch.amp.GradScaler | None = None
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, nn.Module] = OrderedDict()
+        self._optims: OrderedDict[str, torch.optim.Optimizer | None] = OrderedDict()
+        self._scheds: OrderedDict[str, Any] = OrderedDict()
+        self.epochs_done: int | None = None
+        self.weights_path: str | None = None
+        self.batch_share = 1 / distributed.world_size()
+        self._writer: Any = None
+        self._birth = time.time()
+        self._in_training = False
+        self._trained = False
+
+    def register_model(
+        self, name: str = "model", model: Any = None, optim: Any = None, sched: Any = None
+    ) -> None:
+        """Register a model, its optimizer and its scheduler; ValueError: the name is taken."""
+        if name in self._models:
+            raise ValueError(f'A model named "{name}" is already registered')
+        self._models[name] = model
+        self._optims[name] = optim
+        self._scheds[name] = sched
+        if optim is not None:
+            distributed.average_gradients(optim, lambda: self.batch_share)
+
+    def get_model_names(self, names: Names = None) -> list[str]:
+        """Return ``names`` as a list, or all registered names; KeyError: one is not registered."""
+        if names is None:
+            return list(self._models)
+        names = tolist_if_not(names)
+        if unknown := [name for name in names if name not in self._models]:
+            raise KeyError(f"No model is registered as {unknown}, only {list(self._models)}")
+        return names
+
+    def set_model_mode(self, mode: str = "train", names: Names = None) -> None:
+        """Put models into "train" or "eval" ("test") mode; ValueError: there is no such mode."""
+        if mode not in ("train", "eval", "test"):
+            raise ValueError(f'Unknown mode "{mode}": choose train or eval')
+        for name in self.get_model_names(names):
+            self._models[name].train(mode == "train")
+
+    # ---- checkpoints
+
+    def save_model(
+        self,
+        epoch: int,
+        directory: str,
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
+        """Save all models under ``directory/<name>/``.
+
+        Args:
+            epoch: index of the epoch that has just ended; the file carries the number after it.
+            directory: usually the output directory.
+            is_best, val_result, model_name: as for :func:`dassl.utils.save_checkpoint`.
+        """
+        for name in self.get_model_names():
+            tensors = self._models[name].state_dict().items()
+            optim, sched = self._optims[name], self._scheds[name]
+            state = {
+                "state_dict": {k: t for k, t in tensors if not k.endswith(self.ignored_keys)},
+                "epoch": epoch + 1,
+                "optimizer": optim.state_dict() if optim is not None else None,
+                "scheduler": sched.state_dict() if sched is not None else None,
+                "val_result": val_result,
+            }
+            if self.scaler is not None:
+                state["scaler"] = self.scaler.state_dict()
+            save_checkpoint(state, osp.join(directory, name), is_best, model_name=model_name)
+
+    def has_checkpoints(self, directory: str) -> bool:
+        """Return whether ``directory`` has checkpoints of all models to resume from."""
+        names = self.get_model_names()
+        return bool(names) and all(can_resume(osp.join(directory, name)) for name in names)
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Restore all models from ``directory``, if it has checkpoints of all of them.
+
+        Returns:
+            The number of epochs done; 0 without checkpoints.
+
+        Raises:
+            CheckpointError: the models were saved at different epochs, or do not fit.
+        """
+        if not self.has_checkpoints(directory):
+            print("No checkpoint found, train from scratch")
+            return 0
+        print(f"Found checkpoint at {directory} (will resume training)")
+        epochs = {
+            resume_from_checkpoint(
+                osp.join(directory, name),
+                self._models[name],
+                self._optims[name],
+                self._scheds[name],
+                self.scaler,
+                self.ignored_keys,
+            )
+            for name in self.get_model_names()
+        }
+        if len(epochs) > 1:
+            raise CheckpointError(
+                f'The models in "{directory}" were saved at different epochs ({sorted(epochs)}): '
+                f'write "model.pth.tar-{min(epochs)}" into each file "checkpoint" there'
+            )
+        return epochs.pop()
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load the weights of all models, and print which names were missing or unexpected.
+
+        Args:
+            directory: the output directory of the run that trained them; empty: do nothing.
+            epoch: which checkpoint; None: the best one, or the last if no best one was kept.
+
+        Raises:
+            FileNotFoundError: there is no such checkpoint; the message lists those that exist.
+            CheckpointError: it cannot be read or does not fit.
+        """
+        if not directory:
+            print("Note that load_model() is skipped as no pretrained model is given")
+            return
+        for name in self.get_model_names():
+            path = find_checkpoint(osp.join(directory, name), epoch)
+            checkpoint = load_checkpoint(path)
+            self.epochs_done = checkpoint.get("epoch")
+            self.weights_path = path
+            print(f'Loading weights to {name} from "{path}" (epoch = {self.epochs_done})')
+            missing, unexpected = load_weights(
+                self._models[name], checkpoint.get("state_dict"), path, self.ignored_keys
+            )
+            print(f"* missing keys: {summarize(missing)}")
+            print(f"* unexpected keys: {summarize(unexpected)}")
+
+    # ---- steps
+
+    def update_lr(self, names: Names = None) -> None:
+        """Step the schedulers."""
+        for name in self.get_model_names(names):
+            if self._scheds[name] is not None:
+                self._scheds[name].step()
+
+    def get_current_lr(self, names: Names = None) -> float:
+        """Return the learning rate of the first model's first parameter group."""
+        optim = self._optims[self.get_model_names(names)[0]]
+        return optim.param_groups[0]["lr"] if optim is not None else 0.0
+
+    def detect_anomaly(self, loss: torch.Tensor) -> None:
+        """Raise a FloatingPointError unless a loss is finite."""
+        if not torch.isfinite(loss).all():
+            raise FloatingPointError(
+                "Loss is infinite or NaN! Lower OPTIM.LR, or use a wider floating-point type"
+            )
+
+    def model_zero_grad(self, names: Names = None) -> None:
+        """Clear the gradients."""
+        for optim in self._optimizers(names):
+            optim.zero_grad()
+
+    def model_backward(self, loss: torch.Tensor) -> None:
+        """Check the loss and compute the gradients."""
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names: Names = None) -> None:
+        """Step the optimizers."""
+        for optim in self._optimizers(names):
+            optim.step()
+
+    def model_backward_and_update(self, loss: torch.Tensor, names: Names = None) -> None:
+        """Clear the gradients, compute them, and step the optimizers."""
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)
+
+    def _optimizers(self, names: Names) -> list[torch.optim.Optimizer]:
+        optims = (self._optims[name] for name in self.get_model_names(names))
+        return [optim for optim in optims if optim is not None]
+
+    # ---- loop
+
+    def init_writer(self, log_dir: str) -> None:
+        """Open a TensorBoard writer, in the main process."""
+        if self._writer is None and distributed.is_main():
+            from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
+
+            print(f"Initialize tensorboard (log_dir={log_dir})")
+            self._writer = SummaryWriter(log_dir=log_dir)
+
+    def close_writer(self) -> None:
+        """Close the TensorBoard writer, if there is one."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        """Write a number for TensorBoard; without a writer, do nothing."""
+        if self._writer is not None:
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    def train(self, start_epoch: int, max_epoch: int) -> None:
+        """Train from ``start_epoch`` (or where a checkpoint left off) to ``max_epoch``."""
+        self.start_epoch = start_epoch
+        self.max_epoch = max_epoch
+        self.before_train()
+        self._in_training = True
+        self._trained = self.start_epoch < self.max_epoch
+        self.epochs_done = self.start_epoch
+        for self.epoch in range(self.start_epoch, self.max_epoch):  # noqa: B020
+            self.before_epoch()
+            self.run_epoch()
+            self.epochs_done = self.epoch + 1
+            self.after_epoch()
+        self._in_training = False
+        self.after_train()
+
+    def before_train(self) -> None:
+        """Hook: what happens before the first epoch."""
+
+    def after_train(self) -> None:
+        """Hook: what happens after the last epoch."""
+
+    def before_epoch(self) -> None:
+        """Hook: what happens before each epoch."""
+
+    def after_epoch(self) -> None:
+        """Hook: what happens after each epoch."""
+
+    def run_epoch(self) -> None:
+        """Train for one epoch."""
+        raise NotImplementedError
+
+    def forward_backward(self, batch: Any) -> dict[str, float] | None:
+        """Take one optimization step on a batch and return what to log."""
+        raise NotImplementedError
+
+    def run_summary(self) -> dict[str, Any]:
+        """Return further entries for results.json; subclasses add to those of ``super()``."""
+        return {}
 
 
 class SimpleTrainer(TrainerBase):
-    """A trainer with data, device, evaluation and checkpoints from a configuration.
-
-    Args:
-        cfg: the configuration.
-    """
+    """A trainer with data, device, evaluation and checkpoints from a configuration."""
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -89,15 +347,15 @@ class SimpleTrainer(TrainerBase):
             raise ValueError(
                 f"{self.cfg.DATASET.NAME} has no training images: evaluate on it with --eval-only"
             )
-        record = osp.join(self.output_dir, "config.json")
         results.check_same_run(self._results_path(self.cfg.TEST.SPLIT), self.cfg)
-        directory = self.cfg.RESUME or self.output_dir
         if self.cfg.SEED < 0 < self.cfg.DATASET.NUM_SHOTS:
             print("SEED is negative: each start, also after an interruption, draws other shots")
-        found = self.has_checkpoints(directory)
-        if self.cfg.RESUME and not found:
+        record = osp.join(self.output_dir, "config.json")
+        directory = self.cfg.RESUME or self.output_dir
+        resumes = self.has_checkpoints(directory)
+        if self.cfg.RESUME and not resumes:
             raise FileNotFoundError(f'RESUME="{directory}" holds no checkpoint to resume from')
-        if found and not self.cfg.RESUME:
+        if resumes and not self.cfg.RESUME:
             results.check_same_run(record, self.cfg)
         if distributed.is_main():
             write_json({"config": results.config_dict(self.cfg)}, record)
@@ -115,10 +373,7 @@ class SimpleTrainer(TrainerBase):
         if epoch and all(map(osp.isfile, best)):
             if directory != self.output_dir and distributed.is_main():
                 for source in best:
-                    target = osp.join(self.output_dir, osp.relpath(source, directory))
-                    mkdir_if_missing(osp.dirname(target))
-                    with open(source, "rb") as old, atomic_write(target) as new:
-                        shutil.copyfileobj(old, new)
+                    copy_file(source, osp.join(self.output_dir, osp.relpath(source, directory)))
             result = load_checkpoint(best[0]).get("val_result")
             self.best_result = self.best_result if result is None else result
         return epoch
@@ -133,8 +388,7 @@ class SimpleTrainer(TrainerBase):
             else:
                 print("Deploy the last-step model")
             self.test()
-        elapsed = datetime.timedelta(seconds=round(time.time() - self.time_start))
-        print(f"Elapsed: {elapsed}")
+        print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
         self.close_writer()
 
     def after_epoch(self) -> None:
@@ -158,8 +412,8 @@ class SimpleTrainer(TrainerBase):
     def test(self, split: str | None = None) -> float:
         """Evaluate on a split, log the scores, and write them to OUTPUT_DIR/results.json.
 
-        Scores on the way (while training runs) are not written; scores of another split than the
-        configured one go to results-<split>.json.
+        Scores while training runs are not written; those of another split than the configured one
+        go to results-<split>.json.
 
         Args:
             split: "test" or "val"; None: cfg.TEST.SPLIT.
@@ -178,19 +432,17 @@ class SimpleTrainer(TrainerBase):
             raise ValueError(f"The data set {self.cfg.DATASET.NAME} has no {split} images")
         path = self._results_path(split)
         if not self._in_training:
-            # a trainer with a load_model of its own may not tell the epoch
-            told = self.epochs_done is not None and not self._trained
-            epoch = {"epoch": self.epochs_done} if told else {}
-            results.check_same_run(path, self.cfg, **epoch)
+            # unknown after a subclass's load_model that does not set it
+            known = self.epochs_done is not None and not self._trained
+            results.check_same_run(path, self.cfg, **({"epoch": self.epochs_done} if known else {}))
 
         self.set_model_mode("eval")
         self.evaluator.reset()
         print(f"Evaluate on the *{split}* set")
         for scores, labels in distributed.gather(self.scores(loader)):
             self.evaluator.process(scores, labels)
-        metrics = distributed.broadcast(
-            self.evaluator.evaluate() if distributed.is_main() else None
-        )
+        metrics = self.evaluator.evaluate() if distributed.is_main() else None
+        metrics = distributed.broadcast(metrics)
         for name, value in metrics.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         if not self._in_training and distributed.is_main():
@@ -218,6 +470,7 @@ class SimpleTrainer(TrainerBase):
             "metrics": dict(metrics),
             **self.evaluator.details(),
             "config": results.config_dict(cfg),
+            "irrelevant_settings": sorted(results.IRRELEVANT_SETTINGS),
             "versions": package_versions(),
             "wall_time_s": round(time.time() - self._birth, 3),
             "peak_memory_bytes": results.peak_memory_bytes(self.device),
@@ -240,6 +493,49 @@ class SimpleTrainer(TrainerBase):
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images (batch, 3, H, W) and labels (batch,), on the device."""
         return batch["img"].to(self.device), batch["label"].to(self.device)
+
+
+class TrainerX(SimpleTrainer):
+    """A trainer on labelled data."""
+
+    def run_epoch(self) -> None:
+        """Train on each batch once, and log every cfg.TRAIN.PRINT_FREQ batches."""
+        self.set_model_mode("train")
+        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        self.num_batches = len(self.train_loader_x)
+        # at least one line for each epoch
+        print_freq = max(1, min(self.cfg.TRAIN.PRINT_FREQ, self.num_batches))
+        bar = ProgressBar(self.train_loader_x, desc=f"epoch [{self.epoch + 1}/{self.max_epoch}]")
+        end = time.time()
+        for self.batch_idx, batch in enumerate(bar):
+            data_time.update(time.time() - end)
+            self.batch_share = distributed.fraction(len(batch["label"]))
+            losses.update(distributed.mean(self.forward_backward(batch), self.batch_share))
+            batch_time.update(time.time() - end)
+            done = self.batch_idx + 1
+            if done % print_freq == 0:
+                left = (self.max_epoch - self.epoch) * self.num_batches - done
+                eta = datetime.timedelta(seconds=int(batch_time.avg * left))
+                bar.set_postfix_str(f"{losses} eta {eta}", refresh=False)
+                bar.log(
+                    f"epoch [{self.epoch + 1}/{self.max_epoch}] "
+                    f"batch [{done}/{self.num_batches}] "
+                    f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
+                    f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
+                    f"{losses} lr {self.get_current_lr():.4e} eta {eta}"
+                )
+            step = self.epoch * self.num_batches + self.batch_idx
+            for name, meter in losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, step)
+            self.write_scalar("train/lr", self.get_current_lr(), step)
+            end = time.time()
+
+    def parse_batch_train(
+        self, batch: dict[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return images (batch, 3, H, W), labels and domains (batch,), on the device."""
+        image, label, domain = (batch[key].to(self.device) for key in ("img", "label", "domain"))
+        return image, label, domain
 
 
 def _check_choice(key: str, value: str, known: Iterable[str]) -> None:

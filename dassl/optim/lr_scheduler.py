@@ -10,7 +10,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.config import CfgNode
-from dassl.utils import UnknownNameError
+from dassl.utils import check_choice
 
 
 class EpochLR(LRScheduler):
@@ -61,10 +61,8 @@ def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: CfgNode) -> 
     """
     factor = _factor(optim_cfg)
     warmup = max(optim_cfg.WARMUP_EPOCH, 0)
-    if warmup and optim_cfg.WARMUP_TYPE not in ("constant", "linear"):
-        raise UnknownNameError(
-            f'Unknown WARMUP_TYPE "{optim_cfg.WARMUP_TYPE}". Known: constant, linear'
-        )
+    if warmup:
+        check_choice("OPTIM.WARMUP_TYPE", optim_cfg.WARMUP_TYPE, ("constant", "linear"))
     constant = optim_cfg.WARMUP_TYPE == "constant"
     shift = warmup if optim_cfg.WARMUP_RECOUNT else 0
 
@@ -79,6 +77,7 @@ def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: CfgNode) -> 
 
 
 def _factor(cfg: CfgNode) -> Callable[[int], float]:
+    check_choice("OPTIM.LR_SCHEDULER", cfg.LR_SCHEDULER, ("cosine", "single_step", "multi_step"))
     max_epoch, gamma = max(cfg.MAX_EPOCH, 1), cfg.GAMMA
     steps = tuple(cfg.STEPSIZE)
     if cfg.LR_SCHEDULER == "cosine":
@@ -86,8 +85,4 @@ def _factor(cfg: CfgNode) -> Callable[[int], float]:
     if cfg.LR_SCHEDULER == "single_step":
         step = steps[-1] if steps[-1] > 0 else max_epoch
         return lambda epoch: gamma ** (epoch // step)
-    if cfg.LR_SCHEDULER == "multi_step":
-        return lambda epoch: gamma ** sum(0 < step <= epoch for step in steps)
-    raise UnknownNameError(
-        f'Unknown LR_SCHEDULER "{cfg.LR_SCHEDULER}". Known: single_step, multi_step, cosine'
-    )
+    return lambda epoch: gamma ** sum(0 < step <= epoch for step in steps)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dassl.config import CfgNode
-from dassl.utils import UnknownNameError
+from dassl.utils import check_choice
 
 _NAMES = ("sgd", "adam", "amsgrad", "adamw", "radam", "rmsprop")
 
@@ -29,6 +29,7 @@ def build_optimizer(
         ValueError: there is nothing to optimize.
     """
     name = optim_cfg.NAME
+    check_choice("OPTIM.NAME", name, _NAMES)
     if param_groups is None:
         param_groups = model.parameters() if isinstance(model, nn.Module) else model
     param_groups = list(param_groups)
@@ -46,7 +47,5 @@ def build_optimizer(
         return torch.optim.AdamW(param_groups, **common, **betas)
     if name == "radam":
         return torch.optim.RAdam(param_groups, **common, **betas)
-    if name == "rmsprop":
-        alpha = optim_cfg.RMSPROP_ALPHA
-        return torch.optim.RMSprop(param_groups, **common, **momentum, alpha=alpha)
-    raise UnknownNameError(f'Unknown optimizer "{name}". Known: {", ".join(_NAMES)}')
+    alpha = optim_cfg.RMSPROP_ALPHA
+    return torch.optim.RMSprop(param_groups, **common, **momentum, alpha=alpha)

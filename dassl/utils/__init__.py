@@ -14,6 +14,7 @@ from dassl.utils.files import (
     OutputDirError,
     atomic_write,
     check_isfile,
+    copy_file,
     listdir_nohidden,
     mkdir_if_missing,
     read_image,
@@ -22,7 +23,7 @@ from dassl.utils.files import (
 )
 from dassl.utils.logger import Logger, ProgressBar, log_to, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
-from dassl.utils.registry import Registry, UnknownNameError, nearest
+from dassl.utils.registry import Registry, UnknownNameError, check_choice, nearest
 from dassl.utils.sharing import is_sharing, shared, sharing
 from dassl.utils.tools import (
     choose_device,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from dassl.utils import inert
-from dassl.utils.files import atomic_write
+from dassl.utils import safe_unpickler
+from dassl.utils.files import atomic_write, copy_file
 from dassl.utils.tools import rng_state, set_rng_state
 
 BEST = "model-best.pth.tar"
@@ -56,8 +55,7 @@ def save_checkpoint(
         with atomic_write(path.with_name("checkpoint"), "w") as file:
             file.write(f"{path.name}\n")
     if is_best:
-        with atomic_write(path.with_name(BEST)) as best, open(path, "rb") as source:
-            shutil.copyfileobj(source, best)
+        copy_file(path, path.with_name(BEST))
 
 
 def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
         except pickle.UnpicklingError:
             if not zipfile.is_zipfile(fpath):
                 raise
-            checkpoint = _load_inert(fpath)
+            checkpoint = _load_plain_entries(fpath)
     # a damaged file can make the unpickler fail in any way
     except Exception as error:
         reason = str(error).split("\n")[0]
@@ -93,11 +91,11 @@ def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
-def _load_inert(fpath: str | os.PathLike[str]) -> Any:
-    loaded = torch.load(fpath, map_location="cpu", pickle_module=inert, weights_only=False)
+def _load_plain_entries(fpath: str | os.PathLike[str]) -> Any:
+    loaded = torch.load(fpath, map_location="cpu", pickle_module=safe_unpickler, weights_only=False)
     if not isinstance(loaded, dict):
         return loaded
-    plain = {key: value for key, value in loaded.items() if inert.is_plain(value)}
+    plain = {key: value for key, value in loaded.items() if safe_unpickler.is_plain(value)}
     if "state_dict" in loaded and "state_dict" not in plain:
         raise CheckpointError("state_dict holds objects other than tensors")
     left_out = ", ".join(str(key) for key in loaded if key not in plain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -66,6 +67,12 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a file to ``target``, atomically."""
+    with open(source, "rb") as old, atomic_write(target) as new:
+        shutil.copyfileobj(old, new)
 
 
 def _umask() -> int:

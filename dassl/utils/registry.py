@@ -1,4 +1,4 @@
-"""Name -> class tables that trainers, data sets and evaluators register in."""
+"""Choices by name: how a wrong one is refused, and tables that classes register in."""
 
 from __future__ import annotations
 
@@ -7,17 +7,33 @@ from difflib import get_close_matches
 from typing import Any
 
 
-class UnknownNameError(KeyError):
-    """A name that is not registered."""
+class UnknownNameError(KeyError, ValueError):
+    """A name that is none of the known ones."""
 
     def __str__(self) -> str:  # KeyError would show the repr of its message
         return str(self.args[0])
 
 
-def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
-    """Return the up to ``n`` known names that resemble ``name`` most, best first."""
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that resembles ``name`` most, None if none does."""
     by_lower = {candidate.lower(): candidate for candidate in known}
-    return [by_lower[c] for c in get_close_matches(name.lower(), by_lower, n=n, cutoff=0.4)]
+    close = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.4)
+    return by_lower[close[0]] if close else None
+
+
+def check_choice(key: str, value: object, known: Iterable[str]) -> None:
+    """Refuse a value that is none of the known ones.
+
+    Raises:
+        UnknownNameError: the message names the key, the value, the nearest known one, and all.
+    """
+    known = list(known)
+    if value not in known:
+        close = nearest(str(value), known)
+        hint = f"Did you mean {close}? " if close else ""
+        raise UnknownNameError(
+            f'Unknown {key} "{value}". {hint}Known: {", ".join(known) or "none"}'
+        )
 
 
 class Registry:
@@ -50,13 +66,9 @@ class Registry:
         """Return what is registered under ``name``.
 
         Raises:
-            UnknownNameError: nothing is; the message names the nearest known names.
+            UnknownNameError: nothing is; the message names the nearest name.
         """
-        if name not in self._objects:
-            close = nearest(name, self._objects)
-            hint = f"Did you mean {' or '.join(close)}? " if close else ""
-            known = ", ".join(sorted(self._objects)) or "none"
-            raise UnknownNameError(f'Unknown {self._name} "{name}". {hint}Registered: {known}')
+        check_choice(self._name, name, sorted(self._objects))
         return self._objects[name]
 
     def registered_names(self) -> list[str]:

@@ -28,6 +28,12 @@ def prompts(number, n_ctx=2):
     return [torch.randn(n_ctx, 64, generator=generator).double() for _ in range(number)]
 
 
+def among_patches(image, deep=()):
+    """Prompts that only the image tower reads."""
+    none = torch.empty(0, 1, 64).double()
+    return clip.Prompts(none, none, (), image=image, deep_image=tuple(deep))
+
+
 def states(transformer, encode):
     """The tokens that enter each layer while ``encode`` runs."""
     seen = []
@@ -44,15 +50,20 @@ def states(transformer, encode):
 @torch.no_grad()
 def test_without_prompts_it_is_the_models_own(model, images):
     torch.testing.assert_close(clip.encode_image(model, images), model.encode_image(images))
-    none = torch.empty(0, 64).double()
-    torch.testing.assert_close(clip.encode_image(model, images, none), model.encode_image(images))
+    none = torch.empty(0, 64).double()  # no tokens, and below no image prompts at all
+    text = among_patches(None)
+    torch.testing.assert_close(clip.encode_image(model, images, text), model.encode_image(images))
+    torch.testing.assert_close(
+        clip.encode_image(model, images, among_patches(none)), model.encode_image(images)
+    )
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("depth", range(1, LAYERS + 1))
 def test_the_last_tokens_of_the_first_layers_are_the_prompts(model, images, depth):
     first, *deep = prompts(depth)
-    seen = states(model.visual.transformer, lambda: clip.encode_image(model, images, first, deep))
+    given = among_patches(first, deep)
+    seen = states(model.visual.transformer, lambda: clip.encode_image(model, images, given))
     assert [x.shape for x in seen] == [(5, 1 + 4 + 2, 64)] * LAYERS
     assert torch.equal(seen[0][:, -2:], model.visual.ln_pre(first).expand(5, -1, -1))
     for prompt, x in zip(deep, seen[1:], strict=False):
@@ -64,10 +75,11 @@ def test_the_last_tokens_of_the_first_layers_are_the_prompts(model, images, dept
 def test_gradients_reach_every_prompt_and_no_weight(model, images):
     model = copy.deepcopy(model).requires_grad_(False)
     given = [prompt.requires_grad_() for prompt in prompts(LAYERS)]
-    clip.encode_image(model, images, given[0], given[1:]).square().sum().backward()
+    clip.encode_image(model, images, among_patches(given[0], given[1:])).square().sum().backward()
     text = clip.embed_tokens(model, clip.tokenize("a photo of a dog."))
     deep = [prompt.requires_grad_() for prompt in prompts(LAYERS - 1)]
-    clip.encode_prompts(model, text[:, :5], text[:, 5:], [3], deep).square().sum().backward()
+    texts = clip.Prompts(text[:, :5], text[:, 5:], (3,), tuple(deep))
+    clip.encode_prompts(model, texts).square().sum().backward()
     assert all(prompt.grad.abs().sum(dim=-1).gt(0).all() for prompt in given + deep)
     assert all(weight.grad is None for weight in model.parameters())
 
@@ -77,7 +89,7 @@ def test_patch_embedding_keeps_no_graph(model, images):
     outputs = []
     model.visual.conv1.register_forward_hook(lambda *args: outputs.append(args[-1]))
     prompt = prompts(1)[0].requires_grad_()
-    assert clip.encode_image(model, images, prompt).requires_grad
+    assert clip.encode_image(model, images, among_patches(prompt)).requires_grad
     assert not outputs[0].requires_grad
 
 
@@ -90,10 +102,10 @@ def test_towers_that_take_no_prompts_are_named(images):
     resnet.visual.eval()
     assert clip.encode_image(resnet, images.float()).shape == (5, 48)
     with pytest.raises(clip.UnsupportedBackboneError, match="ModifiedResNet.*such as ViT-B/16"):
-        clip.encode_image(resnet, images.float(), torch.zeros(2, 64))
+        clip.encode_image(resnet, images.float(), among_patches(torch.zeros(2, 64)))
 
 
 def test_more_deep_prompts_than_layers(model, images):
     first, *deep = prompts(LAYERS + 1)
     with pytest.raises(ValueError, match="3 deep prompts for 3 layers.*at most 2"):
-        clip.encode_image(model, images, first, deep)
+        clip.encode_image(model, images, among_patches(first, deep))

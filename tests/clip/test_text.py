@@ -63,11 +63,13 @@ def prompts_of(model, texts, common, beginnings=1):
     more = torch.randn(beginnings - 1, common, 64, generator=generator).to(embedded)
     lengths = [int(end) + 1 - common for end in tokens.argmax(-1)]
     prefix = torch.cat([embedded[:1, :common], more]).requires_grad_()
-    return prefix, embedded[:, common:].clone().requires_grad_(), lengths
+    suffix = embedded[:, common:].clone().requires_grad_()
+    return clip.Prompts(prefix, suffix, tuple(lengths))
 
 
-def written_out(model, prefix, suffix, lengths):
+def written_out(model, prompts):
     """Every prompt over all 77 positions, by open_clip's transformer."""
+    prefix, suffix, lengths = prompts[:3]
     rows = [torch.cat([start, end]) for start in prefix for end in suffix]
     x = torch.stack(rows) + model.positional_embedding
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask))
@@ -76,8 +78,8 @@ def written_out(model, prefix, suffix, lengths):
     return x.unflatten(0, (len(prefix), len(suffix)))
 
 
-def with_gradients(encode, prefix, suffix, *deep):
-    inputs = [prefix, suffix, *deep]
+def with_gradients(encode, prompts):
+    inputs = [prompts.prefix, prompts.suffix, *prompts.deep_text]
     output = encode()
     weights = torch.linspace(-1, 2, output.numel()).view_as(output).to(output)
     return output, torch.autograd.grad((output * weights).sum(), inputs)
@@ -91,36 +93,36 @@ def test_features_and_gradients_are_those_of_all_positions(
     model, texts, common, beginnings, options
 ):
     model = copy.deepcopy(model).double()
-    parts = prompts_of(model, texts, common, beginnings)
+    prompts = prompts_of(model, texts, common, beginnings)
     ours, gradients = with_gradients(
-        lambda: clip.encode_prompts(model, *parts, **options), *parts[:2]
+        lambda: clip.encode_prompts(model, prompts, **options), prompts
     )
-    full, expected = with_gradients(lambda: written_out(model, *parts), *parts[:2])
+    full, expected = with_gradients(lambda: written_out(model, prompts), prompts)
     torch.testing.assert_close(ours, full, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(gradients, expected, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("full", [False, True])
 def test_tokens_after_the_end_are_not_read(model, full):
-    prefix, suffix, lengths = prompts_of(model, TEXTS[:3], 1)
-    expected = clip.encode_prompts(model, prefix, suffix, lengths, full=full)
-    changed = suffix.detach().clone()
-    for row, length in enumerate(lengths):
-        changed[row, length:] = 1000.0
-    torch.testing.assert_close(
-        clip.encode_prompts(model, prefix, changed, lengths, full=full), expected
-    )
+    prompts = prompts_of(model, TEXTS[:3], 1)
+    expected = clip.encode_prompts(model, prompts, full=full)
+    suffix = prompts.suffix.detach().clone()
+    for row, length in enumerate(prompts.lengths):
+        suffix[row, length:] = 1000.0
+    changed = prompts._replace(suffix=suffix)
+    torch.testing.assert_close(clip.encode_prompts(model, changed, full=full), expected)
 
 
 @pytest.mark.parametrize("options", [{}, {"chunk": 2}])
 def test_deep_prompts_shared_and_over_all_positions_agree(model, options):
     model = copy.deepcopy(model).double()
-    parts = prompts_of(model, ["x x x dog", "x x x golden retriever", "x x x cat"], 4)
-    deep = [torch.randn(2, 64).double().requires_grad_() for _ in range(2)]
+    deep = tuple(torch.randn(2, 64).double().requires_grad_() for _ in range(2))
+    prompts = prompts_of(model, ["x x x dog", "x x x golden retriever", "x x x cat"], 4)
+    prompts = prompts._replace(deep_text=deep)
 
     def run(**options):
-        encode = functools.partial(clip.encode_prompts, model, *parts, deep, **options)
-        return with_gradients(encode, *parts[:2], *deep)
+        encode = functools.partial(clip.encode_prompts, model, prompts, **options)
+        return with_gradients(encode, prompts)
 
     ours, full = run(**options), run(full=True)
     torch.testing.assert_close(ours, full, rtol=1e-8, atol=1e-8)
@@ -128,19 +130,19 @@ def test_deep_prompts_shared_and_over_all_positions_agree(model, options):
 
 
 @given(lengths=st.lists(st.integers(1, 76), min_size=1, max_size=40))
-def test_layout_packs_every_token_once_and_shows_it_its_own_text(lengths):
+def test_layout_packs_every_token_once_and_lets_it_attend_to_its_own_text(lengths):
     texts = layout(tuple(lengths), torch.device("cpu"))
     places = list(
         zip(texts.text.flatten().tolist(), texts.position.flatten().tolist(), strict=True)
     )
-    assert [places[i] for i in texts.last] == [(i, n - 1) for i, n in enumerate(lengths)]
-    rows = texts.seen.flatten(0, 1)  # what each token of each block attends to, within its block
-    block = texts.text.shape[1]
-    for i, (length, end) in enumerate(zip(lengths, texts.last.tolist(), strict=True)):
+    assert [places[i] for i in texts.end] == [(i, n - 1) for i, n in enumerate(lengths)]
+    mask = texts.attn_mask.flatten(0, 1)  # what each token attends to, within its row
+    row_length = texts.text.shape[1]
+    for i, (length, end) in enumerate(zip(lengths, texts.end.tolist(), strict=True)):
         for place in range(end - length + 1, end + 1):
-            start = place - place % block
-            seen = [places[start + j] for j in rows[place].nonzero().flatten().tolist()]
-            assert seen == [(i, j) for j in range(places[place][1] + 1)]
+            start = place - place % row_length
+            attended = [places[start + j] for j in mask[place].nonzero().flatten().tolist()]
+            assert attended == [(i, j) for j in range(places[place][1] + 1)]
 
 
 @pytest.mark.parametrize("extra", [1, 17])
@@ -169,9 +171,9 @@ def test_many_classes_take_an_eighth_of_the_memory(model, n_ctx):
     model = copy.deepcopy(model).requires_grad_(False)
     context = " ".join(["x"] * n_ctx)
     names = IMAGENET_CLASSNAMES[:200]
-    parts = prompts_of(model, [f"{context} {name}." for name in names], 1 + n_ctx)
+    prompts = prompts_of(model, [f"{context} {name}." for name in names], 1 + n_ctx)
     full, shared, chunked = (
-        saved_bytes(functools.partial(clip.encode_prompts, model, *parts, **options))
+        saved_bytes(functools.partial(clip.encode_prompts, model, prompts, **options))
         for options in ({"full": True}, {}, {"chunk": 20})
     )
     assert shared * 8 < full
@@ -204,7 +206,8 @@ def test_towers_that_cannot_take_prompts_are_refused(architecture):
 
 
 def test_encoding_without_a_gradient_does_not_spoil_later_ones(model):
-    parts = prompts_of(model, ["inference comes first", "and then", "training follows it here"], 1)
+    texts = ["inference comes first", "and then", "training follows it here"]
+    prompts = prompts_of(model, texts, 1)
     with torch.inference_mode():
-        clip.encode_prompts(model, *parts)
-    with_gradients(functools.partial(clip.encode_prompts, model, *parts), *parts[:2])
+        clip.encode_prompts(model, prompts)
+    with_gradients(functools.partial(clip.encode_prompts, model, prompts), prompts)

@@ -125,10 +125,10 @@ def test_plain_malicious_pickle_is_refused(tmp_path):
 def test_pickle_cannot_alter_what_it_may_call(tmp_path):
     # BUILD with slot state sets attributes on its target: here, on what rebuilds tensors
     attack = b"ctorch._utils\n_rebuild_tensor_v2\n(N(dS'__defaults__'\nNstb."
-    from dassl.utils import inert
+    from dassl.utils import safe_unpickler
 
     before = torch._utils._rebuild_tensor_v2.__defaults__
-    inert.load(io.BytesIO(attack))
+    safe_unpickler.load(io.BytesIO(attack))
     assert torch._utils._rebuild_tensor_v2.__defaults__ == before
 
 

@@ -77,6 +77,8 @@ def test_whole_run(make_trainer, tmp_path):
     assert expected.items() <= record.items()
     assert record["metrics"].keys() == {"accuracy", "error_rate", "macro_f1", "total", "correct"}
     assert record["config"]["OPTIM"]["LR"] == 0.02
+    assert {"DATALOADER.PIXEL_CACHE_MB", "MODEL.TEXT_CHUNK"} <= set(record["irrelevant_settings"])
+    assert "TEST.FINAL_MODEL" not in record["irrelevant_settings"]
     assert {"python", "torch", "numpy"} <= record["versions"].keys()
     assert record["wall_time_s"] > 0 and record["peak_memory_bytes"] > 1e7
     assert record["stored_bytes"] == 17
@@ -214,6 +216,14 @@ def test_source_of_weights_without_their_run(make_trainer, tmp_path, content):
     trainer.load_model(str(tmp_path / "out"))
     trainer.test()
     assert not read_json(tmp_path / "eval" / "results.json")["trained_with"]
+
+
+def test_peak_memory_is_unknown_where_there_is_no_module_resource(make_trainer, monkeypatch):
+    """As under Windows."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    trainer = make_trainer()
+    trainer.test()
+    assert read_json(Path(trainer.output_dir, "results.json"))["peak_memory_bytes"] is None
 
 
 def test_trainer_says_how_scores_come_about(make_trainer, tmp_path):

@@ -52,7 +52,7 @@ def test_registry():
     with pytest.raises(KeyError) as error:
         registry.get("oka")
     assert isinstance(error.value, UnknownNameError)
-    assert str(error.value) == 'Unknown PLANT "oka". Did you mean Oak? Registered: Elm, Oak'
+    assert str(error.value) == 'Unknown PLANT "oka". Did you mean Oak? Known: Elm, Oak'
 
 
 def test_logger_mirrors_stdout_and_keeps_old_logs(tmp_path, monkeypatch):

@@ -46,7 +46,8 @@ class Runs:
         config = {**trained["config"], "OPTIM": {"LR": 0.1}}  # of no effect, once trained
         config["DATASET"] = {"NAME": dataset, "SUBSAMPLE_CLASSES": subset, "NUM_SHOTS": shots}
         folder = self.root / "evaluation" / origin.relative_to(self.root) / dataset / subset
-        kept = {key: trained[key] for key in ("bits", "stored_bytes", "backbone")}
+        names = ("bits", "stored_bytes", "backbone", "irrelevant_settings")
+        kept = {key: trained[key] for key in names if key in trained}
         weights = origin / "prompt_learner" / "model.pth.tar-50"
         self._write(
             folder, config, accuracy, {**kept, "epoch": 50, "weights": str(weights), **fields}

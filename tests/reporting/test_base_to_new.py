@@ -2,7 +2,7 @@
 
 import pytest
 
-from reporting.base_to_new import harmonic_mean
+from reporting.protocols import harmonic_mean
 from reporting.report import make_report
 from reporting.scores import ConflictingResultsError
 
@@ -117,3 +117,22 @@ def test_the_same_run_twice_counts_once_or_is_named(runs):
 def test_harmonic_mean_of_nothing_right_is_zero():
     assert harmonic_mean(0.0, 50.0) == 0.0
     assert harmonic_mean(80.68, 74.44) == pytest.approx(77.43, abs=0.005)  # the paper's QCoOp
+
+
+def test_summary_is_of_methods_measured_here_and_of_whole_averages(runs):
+    runs.zero_shot("Digits", 70.0, subset="base")
+    runs.base_to_new("CoOp", "Digits", 80.0, 60.0)
+    for bits in (1, 2):
+        options = {"bits": bits, "stored_bytes": 260}
+        runs.base_to_new("QCoOp", "Digits", 70.0, 50.0 + bits, **options)
+    (section,) = make_report(runs.root).sections
+    assert section.headline == "H"
+    assert [row.method.label for row in section.best_rows] == ["CoOp"]
+    assert section.smallest_row.method.label == "QCoOp, 2 bits"  # the better of two
+
+
+def test_an_average_with_gaps_is_no_best_of_a_summary(runs):
+    runs.base_to_new("CoOp", "EuroSAT", 80.0, 60.0)
+    (section,) = make_report(runs.root).sections
+    assert section.best_rows == []
+    assert section.smallest_row.method.label == "CoOp"

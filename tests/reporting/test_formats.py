@@ -7,15 +7,12 @@ import sys
 
 import pytest
 
-from reporting.__main__ import write_report
-from reporting.latex import escape, latex
-from reporting.markdown import markdown
 from reporting.methods import Method
+from reporting.plots import section_plots
 from reporting.report import make_report
 from reporting.scores import Cell
-from reporting.spreadsheet import spreadsheets
 from reporting.tables import make_table
-from reporting.text import cell_text
+from reporting.writers import cell_text, latex, latex_escape, markdown, spreadsheets, write_report
 
 
 @pytest.fixture
@@ -75,6 +72,15 @@ def test_markdown(folder):
     assert squeezed(DIFFERENCES) in squeezed(text)
 
 
+def test_captions_of_plots_over_several_data_sets_begin_with_the_caption(runs):
+    for bits in (1, 2):
+        runs.tested(runs.trained("QCoOp", "Characters", 80.0, bits=bits), "Digits", 40.0)
+    report = make_report(runs.root)
+    text = markdown(report, {s: section_plots(s) for s in report.sections}, "plots")
+    assert "![Accuracy against bits" in text and "![Characters: Accuracy" in text
+    assert "![:" not in text
+
+
 def test_latex(folder):
     assert LATEX in latex(make_report(folder))
 
@@ -103,7 +109,7 @@ def test_latex_of_a_report_with_everything_is_balanced(runs):
 
 
 def test_latex_escapes_each_special_character_once():
-    assert escape(r"a_b & 50% ± \ {x}") == r"a\_b \& 50\% $\pm$ \textbackslash{} \{x\}"
+    assert latex_escape(r"a_b & 50% ± \ {x}") == r"a\_b \& 50\% $\pm$ \textbackslash{} \{x\}"
 
 
 def test_csv_holds_every_number_unrounded_and_no_missing_one(folder):
@@ -165,3 +171,29 @@ def test_by_default_the_report_stands_beside_the_runs(folder):
     before = (folder / "report.md").read_bytes()
     write_report(folder, folder)  # reads no file of its own as a run
     assert (folder / "report.md").read_bytes() == before
+
+
+BLOCKED = """
+import runpy, sys
+sys.modules[sys.argv.pop(1)] = None
+runpy.run_module("reporting", run_name="__main__", alter_sys=True)
+"""
+
+
+def report_without(module, folder):
+    command = [sys.executable, "-c", BLOCKED, module, folder]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("module", ["jinja2", "matplotlib.figure", "scipy", "tabulate"])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, module):
+    done = report_without(module, tmp_path)
+    package = module.split(".")[0]
+    message = f'error: {package} is not installed: pip install "clip-qprompt[report]"\n'
+    assert (done.returncode, done.stderr) == (1, message)
+
+
+def test_any_other_missing_module_shows_its_traceback(tmp_path):
+    done = report_without("reporting.report", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback") and "reporting.report" in done.stderr

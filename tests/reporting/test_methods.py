@@ -27,12 +27,41 @@ def test_bits_are_methods_of_their_own(runs):
 
 
 @pytest.mark.parametrize(
-    "key", ["DATALOADER__NUM_WORKERS", "OUTPUT_DIR", "TRAIN__PRINT_FREQ", "DATASET__ROOT"]
+    "key",
+    [
+        "DATALOADER__NUM_WORKERS",
+        "DATALOADER__PIXEL_CACHE_MB",
+        "DATASET__ROOT",
+        "MODEL__TEXT_CHUNK",
+        "OUTPUT_DIR",
+        "TEST__FEATURE_CACHE",
+        "TRAIN__PRINT_FREQ",
+    ],
 )
 def test_what_cannot_change_a_result_makes_no_method(runs, key):
     runs.base_to_new("CoOp", "Digits", 80.0, 60.0, **{key: "a"})
     runs.base_to_new("CoOp", "Digits", 80.0, 60.0, seed=2, **{key: "b"})
     assert methods(runs) == ["CoOp"]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_choice_of_the_final_model_makes_methods(runs, seed):
+    for run_seed, name in ((1, "last_step"), (seed, "best_val")):
+        options = {"seed": run_seed, "name": name, "TEST__FINAL_MODEL": name}
+        runs.base_to_new("CoOp", "Digits", 80.0 + len(name), 60.0, **options)
+    names = ["CoOp (TEST.FINAL_MODEL=best_val)", "CoOp (TEST.FINAL_MODEL=last_step)"]
+    assert methods(runs) == names
+
+
+def test_a_record_says_what_cannot_change_its_result(runs):
+    for seed, amount in ((1, 1), (2, 2)):
+        options = {"seed": seed, "irrelevant_settings": ["LATER.CACHE"]}
+        options |= {"LATER__CACHE": amount, "DATALOADER__NUM_WORKERS": amount}
+        runs.base_to_new("CoOp", "Digits", 80.0, 60.0, name=f"run{seed}", **options)
+    assert methods(runs) == [
+        "CoOp (DATALOADER.NUM_WORKERS=1)",
+        "CoOp (DATALOADER.NUM_WORKERS=2)",
+    ]
 
 
 def test_a_key_that_only_one_run_knows_makes_no_method(runs):

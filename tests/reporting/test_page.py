@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reporting.__main__ import write_report
+from reporting.writers import write_report
 
 NAMES = ["annual crop", "forest", "<b>river</b>", "sea & lake"]
 
@@ -81,6 +81,14 @@ def test_page_needs_nothing_else_and_is_well_formed(page):
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert {link for link in re.findall(r'href="#([^"]+)"', text)} <= set(ids)
+
+
+def test_summary_of_each_section_stands_first(page):
+    text = page.read_text()
+    summary = re.search(r'<ul class="summary">.*?</ul>', text, re.DOTALL)[0]
+    assert summary.count("<li>") == text.count("<h2>") == 4
+    assert "<dt>smallest prompt</dt>\n<dd><b>260 bytes</b> QCoOp, 1 bit: H " in summary
+    assert "<dt>best (16 shots)</dt>" in summary
 
 
 def test_class_names_are_text_and_no_markup(page):

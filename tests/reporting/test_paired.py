@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from reporting.paired import difference
 from reporting.report import make_report
+from reporting.scores import difference
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])

@@ -4,9 +4,8 @@ from statistics import fmean
 
 import pytest
 
-from reporting import published
-from reporting.base_to_new import published_halves
 from reporting.catalogue import BENCHMARK
+from reporting.protocols import published_halves, published_numbers
 from reporting.report import make_report
 
 
@@ -15,7 +14,7 @@ from reporting.report import make_report
 def test_numbers_of_the_data_sets_average_to_the_published_average(method, half):
     cells = {
         dataset: {m.trainer: c[half].mean for m, c in found.items()}
-        for dataset, found in published.read("base_to_new").items()
+        for dataset, found in published_numbers("base_to_new").items()
     }
     assert cells.keys() == {*BENCHMARK, "average"}
     average = cells.pop("average")[method]
@@ -41,7 +40,7 @@ def test_harmonic_means_are_those_that_the_qprompt_paper_prints(method, h):
 
 def test_every_number_has_a_source():
     for name in ("base_to_new", "cross_dataset"):
-        for found in published.read(name).values():
+        for found in published_numbers(name).values():
             assert all(method.source for method in found)
 
 

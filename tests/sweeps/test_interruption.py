@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reporting.__main__ import write_report
+from reporting.writers import write_report
 
 REPOSITORY = Path(__file__).parents[2]
 EUROSAT = REPOSITORY.parent / "shared/data/eurosat_small.tar.gz"

@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 
 import train
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UnknownNameError
+from qprompt.dassl import Quantized
+from sweeps import SweepError
 from sweeps.__main__ import launch, parse_args
-from sweeps.grid import Grid, SweepError, read_grids
+from sweeps.grid import Grid, read_grids
 from sweeps.jobs import expand
+from sweeps.protocols import plain_counterpart
+from trainers.coop import CoOp
 
 REPOSITORY = Path(__file__).parents[2]
 BENCHMARK = 11  # data sets
@@ -96,6 +102,31 @@ def test_bits_multiply_the_quantized_trainers_alone():
     )
 
 
+def test_the_class_says_what_a_trainer_quantizes():
+    plain = ["ZeroshotCLIP", "CoOp", "CoCoOp", "MaPLe"]
+    assert [plain_counterpart(trainer) for trainer in plain] == [None] * len(plain)
+    quantized = [f"Q{trainer}" for trainer in plain[1:]]
+    assert [plain_counterpart(trainer) for trainer in quantized] == plain[1:]
+
+
+def test_a_quantized_trainer_without_files_has_those_of_the_plain_one(monkeypatch):
+    """And a plain one has none of another, whatever letter its name starts with."""
+    for name, bases in {"CoOp8": (Quantized, CoOp), "Quick": (CoOp,)}.items():
+        monkeypatch.setitem(TRAINER_REGISTRY._objects, name, type(name, bases, {}))
+    for config, file in {"": "vit_b16_ep50_ctxv1", "tiny": "tiny"}.items():
+        jobs = expanded("few_shot", ("CoOp8",), datasets=("imagenet",), config=config, bits=(2, 4))
+        assert [job.training.folder.parts[-3:-1] for job in jobs] == [
+            ("CoOp8", f"{file}_{bits}bit_16shots") for bits in (2, 4)
+        ]
+        for job in jobs:
+            path = train.parse_args(job.training.argv).config_file
+            assert path.endswith(f"configs/trainers/CoOp/{file}.yaml")
+    with pytest.raises(UnknownNameError, match='configuration of Quick "tiny". Known: none'):
+        expanded("few_shot", ("Quick",), datasets=("digits",))
+    with pytest.raises(SweepError, match="no published setting of Quick"):
+        expanded("few_shot", ("Quick",), datasets=("digits",), config="")
+
+
 @pytest.mark.parametrize("protocol", ["base2new", "few_shot", "cross_dataset"])
 def test_defaults_are_the_papers_settings_and_data_sets(protocol):
     trainers = ("ZeroshotCLIP", "CoOp", "QCoOp", "CoCoOp", "QCoCoOp", "MaPLe", "QMaPLe")
@@ -150,13 +181,13 @@ def test_grids_that_disagree_about_a_folder_are_refused():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trainers": ("QCoop",)}, 'unknown trainer "QCoop"; did you mean "QCoOp"'),
-        ({"datasets": ("digit",)}, 'unknown data set "digit"; did you mean "digits"'),
-        ({"config": "tin"}, 'configuration of QCoOp "tin"; did you mean "tiny"'),
+        ({"trainers": ("QCoop",)}, 'Unknown TRAINER "QCoop". Did you mean QCoOp'),
+        ({"datasets": ("digit",)}, 'Unknown data set "digit". Did you mean digits'),
+        ({"config": "tin"}, 'configuration of QCoOp "tin". Did you mean tiny'),
     ],
 )
-def test_names_without_a_file_are_refused(change, message):
-    with pytest.raises(SweepError, match=message):
+def test_unknown_names_are_refused(change, message):
+    with pytest.raises(UnknownNameError, match=message):
         expanded("base2new", **{"datasets": ("digits",), **change})
 
 
@@ -214,6 +245,12 @@ SCRIPTS = [
 ]
 
 
+def test_help_and_mistakes_in_flags_do_not_wait_for_torch():
+    code = "import sys; from sweeps.__main__ import parse_args; parse_args(['file', 'a.yaml'])"
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
+
+
 @pytest.mark.parametrize(("command", "classes"), SCRIPTS, ids=[c[0] for c, _ in SCRIPTS])
 def test_script_prints_commands_that_train_takes(script, command, classes):
     source = "characters" if command[0] == "cross_dataset" else "digits"
@@ -242,7 +279,7 @@ def test_sweep_script_takes_lists_as_variables_and_as_flags(script):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (("base2new", "QCoOp", "digit", "1"), 'error: unknown data set "digit"'),
+        (("base2new", "QCoOp", "digit", "1"), 'error: Unknown data set "digit"'),
         (("few_shot", "QCoOp", "digits", "1", "1", "--opts", "OPTIM.LR"), "OPTIM.LR has no value"),
         (("sweep", "--protocol", "fewshot"), "invalid choice: 'fewshot'"),
         (("base2new", "QCoOp", "digits", "1", "--jobs", "0"), "--jobs must be 1 or more, got 0"),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sweeps import SweepError, records, slurm
 from sweeps import __main__ as program
-from sweeps import slurm
-from sweeps.grid import SweepError, read_grids
+from sweeps.grid import read_grids
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -65,7 +65,7 @@ def test_elements_do_what_the_sweep_file_said_when_it_was_submitted(monkeypatch,
 
 
 def test_nothing_is_submitted_when_all_is_finished(monkeypatch, cluster, tmp_path, capsys):
-    monkeypatch.setattr(program.records, "is_finished", lambda run: True)
+    monkeypatch.setattr(records, "is_finished", lambda run: True)
     assert submit(tmp_path / "out")
     assert "0 of 2 jobs submitted" in capsys.readouterr().out
     assert not cluster.exists()

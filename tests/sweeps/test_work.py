@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from dassl.utils import shared
 from sweeps import records
@@ -207,4 +208,17 @@ def test_what_another_process_works_on_is_left_to_it(jobs):
         assert "or another process is on it" in records.summarize(jobs)[0]
         other.kill()  # a process that dies lets go
     work(jobs, runs)
+    assert runs.started[3:] == ["0a", "0b", "0c"]
+
+
+def test_locks_without_fcntl(jobs, monkeypatch):
+    """As under Windows."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    lock = jobs[0].training.folder / LOCK
+    lock.parent.mkdir(parents=True)
+    runs = Runs()
+    with FileLock(lock):
+        work(jobs, runs)
+    assert runs.started == ["1a", "1b", "1c"]
+    assert work(jobs, runs) == {}
     assert runs.started[3:] == ["0a", "0b", "0c"]

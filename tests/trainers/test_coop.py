@@ -15,7 +15,7 @@ def backbone():
 
 
 def features(backbone, learner):
-    return clip.encode_prompts(backbone, *learner.encoder_input(), learner.lengths)[0]
+    return clip.encode_prompts(backbone, learner())[0]
 
 
 @pytest.mark.parametrize("class_specific", [False, True])
@@ -48,7 +48,11 @@ def test_shapes_and_gradients(backbone, position, class_specific, n_ctx):
         backbone, NAMES, n_ctx=n_ctx, class_specific=class_specific, position=position
     )
     assert learner.ctx.shape == ((len(NAMES), n_ctx, 128) if class_specific else (n_ctx, 128))
-    assert learner().shape == (len(NAMES), learner.shared + max(learner.lengths), 128)
+    prompts = learner()
+    assert prompts.prefix.shape == (1, learner.shared, 128)
+    assert prompts.suffix.shape == (len(NAMES), max(learner.lengths), 128)
+    assert prompts.lengths == learner.lengths
+    assert prompts[3:] == ((), None, ())
     features(backbone, learner).square().sum().backward()
     assert learner.ctx.grad.abs().sum(dim=-1).gt(0).all()
 

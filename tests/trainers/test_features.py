@@ -33,7 +33,7 @@ def scores(build, folder):
         built.set_model_mode("eval")
         encoded = []
         encode = built.model.encode_image
-        built.model.encode_image = lambda image: encoded.append(1) or encode(image)
+        built.model.encode_image = lambda *given: encoded.append(1) or encode(*given)
         with torch.no_grad():
             logits, labels = zip(*built.scores(built.test_loader), strict=True)
         assert torch.equal(
@@ -85,7 +85,7 @@ def test_other_features_are_made_for_other_inputs(scores, opts):
 def test_other_features_are_made_by_other_means(scores, monkeypatch, fact):
     scores("CoOp")
     if fact == "code":
-        monkeypatch.setattr(features, "encoder", lambda: {"clip": "another version"})
+        monkeypatch.setattr(features, "encoder_versions", lambda: {"clip": "another version"})
         assert scores("CoOp")[1] > 0
         return
     threads = torch.get_num_threads()
@@ -96,11 +96,15 @@ def test_other_features_are_made_by_other_means(scores, monkeypatch, fact):
         torch.set_num_threads(threads)
 
 
+def image_features(trainer):
+    return trainer.features.of_images(trainer.test_loader, trainer.model.encode_image)
+
+
 def test_images_by_a_transform_of_ones_own_are_not_kept(build, folder):
     built = build("CoOp", "", opts=["TEST.FEATURE_CACHE", str(folder)])
     transform = built.test_loader.dataset.transform
     built.test_loader.dataset.transform = lambda image: transform(image).flip(-1)
-    built.image_features(built.test_loader)
+    image_features(built)
     assert not folder.exists()
 
 
@@ -118,11 +122,11 @@ def test_a_changed_image_is_encoded_again(scores, build):
 
 def test_other_weights_have_features_of_their_own(build, folder):
     built = build("CoOp", "", opts=["TEST.FEATURE_CACHE", str(folder)])
-    first = built.image_features(built.test_loader)
+    first = image_features(built)
     other = build("CoOp", "", opts=["TEST.FEATURE_CACHE", str(folder)])
     with torch.no_grad():
         other.model.backbone.visual.proj[0, 0] += 1
-    assert not torch.equal(other.image_features(other.test_loader), first)
+    assert not torch.equal(image_features(other), first)
     assert len(list(folder.iterdir())) == 2
 
 

@@ -97,7 +97,9 @@ def test_words_beyond_the_context_stay_in_the_prompt(tiny, n_ctx):
     tokens = clip.tokenize([f"a photo of a {name.replace('_', ' ')}." for name in NAMES])
     expected = clip.embed_tokens(tiny, tokens[:, : learner.shared + max(learner.lengths)])
     assert learner.ctx.shape == (n_ctx, 128)
-    assert torch.equal(learner()[0], expected)
+    prompts = learner()
+    assert torch.equal(prompts.prefix, expected[:1, : learner.shared])
+    assert torch.equal(prompts.suffix, expected[:, learner.shared :])
 
 
 @pytest.mark.parametrize("words", ["", "a photo of a"])
@@ -351,9 +353,9 @@ def test_compact_learner_at_the_papers_size(full_size, tmp_path):
     assert qprompt.pack(compact, path) == qprompt.payload_bytes(compact) == stored
     values = qprompt.unpack(path)
     assert torch.equal(values["ctx"], learner.ctx)
-    image, deep = learner.image_prompts()
-    torch.testing.assert_close(values["proj.value"].float(), image, rtol=2**-11, atol=1e-7)
-    for i, prompt in enumerate(deep):
+    prompts = learner()
+    torch.testing.assert_close(values["proj.value"].float(), prompts.image, rtol=2**-11, atol=1e-7)
+    for i, prompt in enumerate(prompts.deep_image):
         value = values[f"compound_prompt_projections.{i}.value"].float()
         torch.testing.assert_close(value, prompt, rtol=2**-11, atol=1e-7)
     qprompt.remove_(learner)

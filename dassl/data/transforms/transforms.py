@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from dassl.config import CfgNode
-from dassl.utils import UnknownNameError, nearest
+from dassl.utils import check_choice
 
 CHOICES = ("random_resized_crop", "resize", "center_crop", "random_flip", "normalize")
 
@@ -104,8 +104,8 @@ def build_transform(
         return None
     choices = cfg.INPUT.TRANSFORMS if choices is None else choices
     for choice in choices:
-        _check("transform", choice, CHOICES)
-    _check("interpolation", cfg.INPUT.INTERPOLATION, _INTERPOLATIONS)
+        check_choice("INPUT.TRANSFORMS", choice, CHOICES)
+    check_choice("INPUT.INTERPOLATION", cfg.INPUT.INTERPOLATION, _INTERPOLATIONS)
 
     from torchvision.transforms import v2
 
@@ -127,10 +127,3 @@ def build_transform(
         print(f"Building transform_{'train' if is_train else 'test'}")
         print(*(f"+ {step}" for step in [*steps, normalize] if step), sep="\n")
     return ImageTransform(v2.Compose(steps), normalize)
-
-
-def _check(kind: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        close = nearest(name, known, n=1)
-        hint = f'did you mean "{close[0]}"? ' if close else ""
-        raise UnknownNameError(f'Unknown {kind} "{name}": {hint}Known: {", ".join(known)}')

@@ -2,7 +2,7 @@
 
 Upstream's checkpoints pickle a scheduler (and in it an optimizer) beside the tensors. This module
 stands in for ``pickle`` in :func:`torch.load`: what rebuilds tensors and ordered dicts works, and
-every other name in the file becomes an :class:`Inert` placeholder that does nothing.
+every other name in the file becomes a :class:`Placeholder`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 import torch
 
 
-class Inert:
+class Placeholder:
     """Takes whatever a pickle does to an object, and does nothing."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Placeholder:
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Inert:
+    def __call__(self, *args: Any, **kwargs: Any) -> Placeholder:
         return self
 
     def _ignore(self, *args: Any) -> None:
@@ -32,8 +32,8 @@ class Inert:
     __setstate__ = __setitem__ = append = extend = add = _ignore
 
 
-class _Rebuild:
-    """Calls a torch function, and exposes no function object that a pickle could alter."""
+class TorchFunction:
+    """Calls a function of torch, and exposes no function object that a pickle could alter."""
 
     __slots__ = ("_name",)
 
@@ -52,12 +52,12 @@ class Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
-            return _Rebuild(name)
+            return TorchFunction(name)
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
-        return Inert
+        return Placeholder
 
 
 def load(file: Any, **kwargs: Any) -> Any:
