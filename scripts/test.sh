@@ -2,6 +2,9 @@
 # Install what the tests need, then run the linters and the whole test suite.
 # Arguments go to pytest: bash scripts/test.sh -k kmeans
 #
+# The linters and the quickest tests of each package, within a minute on two cores:
+#     bash scripts/test.sh --fast
+#
 # The tests of the library alone, under another torch (unset: the newest) or Python (unset: python3):
 #     TORCH=1.13.1 PYTHON=python3.11 bash scripts/test.sh --library-only
 
@@ -32,4 +35,13 @@ ruff format --check .
 mypy
 vermin --quiet --target=3.8- --no-tips --eval-annotations --violations qprompt
 shellcheck --external-sources scripts/*.sh .ci/run
+if [[ ${1:-} == --fast ]]; then
+    shift
+    set -- tests/test_architecture.py tests/qprompt tests/trainers/test_coop.py \
+        tests/dassl/test_optim.py tests/dassl/test_config.py tests/datasets/test_fewshot.py \
+        tests/datasets/test_splits.py tests/sweeps/test_grid.py tests/reporting/test_base_to_new.py \
+        --deselect tests/qprompt/test_kmeans.py::test_large_inputs_are_within_a_percent \
+        --deselect tests/qprompt/test_kmeans.py::test_within_a_percent_of_400000_numbers \
+        --deselect tests/qprompt/test_kmeans.py::test_256_centroids "$@"
+fi
 python -m pytest --numprocesses 2 --dist loadfile "$@"
