@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import resource
+import os
 import statistics
 import sys
 import time
@@ -128,6 +128,11 @@ def _ratio(values: Sequence[float | None]) -> float | None:
 
 def _processor_seconds() -> tuple[float, float]:
     """Return user and system seconds so far."""
+    try:
+        import resource
+    except ImportError:  # Windows, which counts no children
+        times = os.times()
+        return times.user, times.system
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime for usage in used), sum(usage.ru_stime for usage in used)
 

@@ -24,8 +24,9 @@ def run_side_by_side(command: Sequence[str], slots: int, logs: Path) -> None:
         KeyboardInterrupt: this process was asked to stop.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    for request in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(request, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     gpus = visible_gpus()
     processes = []
     try:
