@@ -18,6 +18,7 @@ import trainers  # noqa: F401 (registers the trainers)
 from dassl.config import CfgNode, get_cfg_default
 from dassl.engine import build_trainer, results
 from dassl.utils import (
+    Cache,
     UserError,
     choose_device,
     collect_env_info,
@@ -91,8 +92,8 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def run(args: argparse.Namespace) -> None:
-    """Train or evaluate; what else this process does makes no difference to it."""
+def run(args: argparse.Namespace, cache: Cache | None = None) -> None:
+    """Train or evaluate; ``cache``, shared with other runs, makes no difference to the results."""
     cfg = setup_cfg(args)
     with distributed.process_group(cfg.USE_CUDA), log_to(cfg.OUTPUT_DIR):
         set_random_seed(cfg.SEED)
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
         if use_cuda:
             torch.cuda.reset_peak_memory_stats()
         print(f"** Config **\n{cfg}\n** System info **\n{collect_env_info()}")
-        trainer = build_trainer(cfg)
+        trainer = build_trainer(cfg, cache)
         if args.eval_only:
             if trainer.get_model_names() and not (args.model_dir or cfg.MODEL.INIT_WEIGHTS):
                 raise UserError(
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
             trainer.train()
 
 
-def run_unless_finished(argv: Sequence[str]) -> None:
+def run_unless_finished(argv: Sequence[str], cache: Cache) -> None:
     """Run some arguments, unless their OUTPUT_DIR holds the results of this very run.
 
     Raises:
@@ -125,7 +126,7 @@ def run_unless_finished(argv: Sequence[str]) -> None:
     record = osp.join(cfg.OUTPUT_DIR, "results.json")
     results.check_same_run(record, cfg)
     if not osp.exists(record):
-        run(args)
+        run(args, cache)
 
 
 def run_sweep(args: argparse.Namespace) -> None:

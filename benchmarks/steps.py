@@ -19,7 +19,7 @@ import train
 from benchmarks.measure import Row, Side, compare
 from benchmarks.runs import arguments, make_images
 from dassl.engine import build_trainer
-from dassl.utils import set_random_seed, sharing
+from dassl.utils import Cache, set_random_seed
 from qprompt.quantizer import Quantizer
 from trainers.base import PromptTrainer
 
@@ -38,19 +38,22 @@ def measure(backbone: str, names: Sequence[str], folder: Path, precision: str) -
     root = folder / "images"
     make_images(root, names)
 
+    cache: Cache = {}  # one backbone for all
+
     def build(trainer: str, *opts: object) -> PromptTrainer:
         node = "MAPLE" if "MaPLe" in trainer else "COOP"
         opts = (f"TRAINER.{node}.PREC", precision, *opts)
         given = arguments(trainer, "folder", root, backbone, folder / "out", *opts)
         cfg = train.setup_cfg(train.parse_args(given))
         set_random_seed(cfg.SEED)
-        return build_trainer(cfg)
+        built = build_trainer(cfg, cache)
+        built.cache = None  # its steps encode their images, as those of a run of its own
+        return built
 
-    with sharing():  # one backbone for all; not while measuring, since features would be shared
-        coop, maple, qcoop, qmaple = map(build, ("CoOp", "MaPLe", "QCoOp", "QMaPLe"))
-        full_coop, full_maple = (
-            build(name, "MODEL.TEXT_ENCODING", "full") for name in ("CoOp", "MaPLe")
-        )
+    coop, maple, qcoop, qmaple = map(build, ("CoOp", "MaPLe", "QCoOp", "QMaPLe"))
+    full_coop, full_maple = (
+        build(name, "MODEL.TEXT_ENCODING", "full") for name in ("CoOp", "MaPLe")
+    )
     where = f"{len(names)} classes"
     batch, tokens = _batch_size(coop), coop.settings.N_CTX
     full, shared = _step(full_coop), _step(coop)

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from dassl.data.datasets import DatasetBase
-from dassl.utils import OutputDirError, UserError, mkdir_if_missing, shared
+from dassl.utils import Cache, OutputDirError, UserError, get_or_make, mkdir_if_missing
 
 from .fewshot import few_shot, subsample_classes
 from .splits import (
@@ -44,6 +44,7 @@ class SplitDataset(DatasetBase):
 
     Args:
         cfg: reads DATASET.ROOT, .NUM_SHOTS, .SUBSAMPLE_CLASSES and SEED.
+        cache: shares the full split with other runs; None: it is read anew.
 
     Raises:
         DatasetNotFoundError: the image folder, a file, or an image of the split does not exist.
@@ -54,9 +55,9 @@ class SplitDataset(DatasetBase):
     split_file = ""
     published_sizes: tuple[int, int, int] | None = None
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: Any, cache: Cache | None = None) -> None:
         self.locate(cfg.DATASET.ROOT)
-        splits = shared(("splits", type(self), self.dataset_dir), self.load)
+        splits = get_or_make(cache, ("splits", type(self), self.dataset_dir), self.load)
         splits = self.few_shot(splits, cfg.DATASET.NUM_SHOTS, cfg.SEED)
         train, val, test = subsample_classes(splits, cfg.DATASET.SUBSAMPLE_CLASSES)
         super().__init__(train_x=train, val=val, test=test)

@@ -12,18 +12,19 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from dassl.utils import OutputDirError, atomic_write, mkdir_if_missing, sharing
+from dassl.utils import Cache, OutputDirError, atomic_write, mkdir_if_missing
 from sweeps import records
 from sweeps.grid import SweepError, read_grids
 from sweeps.jobs import Job, Run, expand
 
 LOCK = ".lock"
 
-Start = Callable[[Sequence[str]], None]
+Check = Callable[[Sequence[str]], None]
+Start = Callable[[Sequence[str], Cache], None]
 
 
 def sweep(
-    grids: str, root: str, output: str, start: Start, check: Start, job: int | None = None
+    grids: str, root: str, output: str, start: Start, check: Check, job: int | None = None
 ) -> bool:
     """Run all of a sweep that is not finished and that no other process is on.
 
@@ -31,7 +32,8 @@ def sweep(
         grids: a YAML file, or YAML, as for :func:`sweeps.grid.read_grids`.
         root: folder that holds the data sets.
         output: folder that the runs' folders go into.
-        start: runs train.py with some arguments; does nothing where that run is finished.
+        start: runs train.py with some arguments and what earlier runs on the same data set share
+            with it; does nothing where that run is finished.
         check: raises what is wrong with some arguments; called with those of all runs before the
             first one starts.
         job: number of the only job to do, from 0.
@@ -69,23 +71,23 @@ def work(jobs: Sequence[Job], start: Start) -> dict[Run, str]:
     names = {run: f"[{i}/{len(runs)}] {run.folder}" for i, run in enumerate(runs, start=1)}
     failures: dict[Run, str] = {}
     for _, group in groupby(jobs, key=lambda job: job.dataset):
-        with sharing():
-            for job in group:
-                with _record_failure(job.training, names, failures), _lock_job(job) as mine:
-                    for run in job.runs if mine else ():
-                        # results that are there are looked at even if there are no weights
-                        if job.training not in failures or records.is_finished(run):
-                            with _record_failure(run, names, failures):
-                                _run(run, start, names[run])
+        cache: Cache = {}
+        for job in group:
+            with _record_failure(job.training, names, failures), _lock_job(job) as mine:
+                for run in job.runs if mine else ():
+                    # results that are there are looked at even if there are no weights
+                    if job.training not in failures or records.is_finished(run):
+                        with _record_failure(run, names, failures):
+                            _run(run, start, cache, names[run])
     return failures
 
 
-def _run(run: Run, start: Start, name: str) -> None:
+def _run(run: Run, start: Start, cache: Cache, name: str) -> None:
     fresh = not records.is_finished(run)
     if fresh:
         print(name, flush=True)
     with _imitate_new_process():
-        start(run.argv)
+        start(run.argv, cache)
     score = records.score(run)
     (run.folder / records.ERROR).unlink(missing_ok=True)
     if fresh:

@@ -53,7 +53,7 @@ def build(data_root, monkeypatch):
     """Build a trainer in this process, seeded like a run of train.py."""
     monkeypatch.chdir(REPOSITORY)
 
-    def build(trainer, output_dir, *flags, **options):
+    def build(trainer, output_dir, *flags, cache=None, **options):
         import train
         from dassl.engine import build_trainer
         from dassl.utils import set_random_seed
@@ -62,7 +62,7 @@ def build(data_root, monkeypatch):
             train.parse_args(arguments(data_root, trainer, output_dir, *flags, **options))
         )
         set_random_seed(cfg.SEED)
-        return build_trainer(cfg)
+        return build_trainer(cfg, cache)
 
     return build
 

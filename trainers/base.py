@@ -15,7 +15,7 @@ import qprompt
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import UserError, check_choice, is_sharing, load_pretrained_weights, shared
+from dassl.utils import Cache, UserError, check_choice, get_or_make, load_pretrained_weights
 from trainers.features import BatchFeatures, FrozenFeatures
 from trainers.prompted import PromptedCLIP
 from trainers.views import cached_views
@@ -40,8 +40,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
-def load_backbone(cfg: Any, precision: str, device: torch.device) -> nn.Module:
-    """Load the frozen CLIP that ``cfg.MODEL.BACKBONE.NAME`` names.
+def load_backbone(cfg: Any, precision: str, device: torch.device, cache: Cache | None) -> nn.Module:
+    """Load the frozen CLIP that ``cfg.MODEL.BACKBONE.NAME`` names, unless ``cache`` holds it.
 
     Raises:
         UserError: ``cfg.INPUT.SIZE`` is not the image size of the backbone.
@@ -53,7 +53,7 @@ def load_backbone(cfg: Any, precision: str, device: torch.device) -> nn.Module:
         with torch.random.fork_rng(devices=[]):  # open_clip fills new models with random numbers
             return clip.load(name, weights, device).requires_grad_(False)
 
-    backbone = shared(("backbone", name, weights, str(device)), load).eval()
+    backbone = get_or_make(cache, ("backbone", name, weights, str(device)), load).eval()
     size = backbone.visual.image_size
     expected = (size, size) if isinstance(size, int) else tuple(size)
     if tuple(cfg.INPUT.SIZE) != expected:
@@ -99,8 +99,10 @@ class PromptTrainer(TrainerX):
     def build_model(self) -> None:
         cfg = self.cfg
         self.precision = resolve_precision(self.settings.PREC, self.device)
-        backbone = load_backbone(cfg, self.precision, self.device)
-        self.features = FrozenFeatures(backbone, cfg.MODEL.BACKBONE.NAME, cfg.TEST.FEATURE_CACHE)
+        backbone = load_backbone(cfg, self.precision, self.device, self.cache)
+        self.features = FrozenFeatures(
+            backbone, cfg.MODEL.BACKBONE.NAME, cfg.TEST.FEATURE_CACHE, self.cache
+        )
         self.model = self.build_prompted_clip(backbone, self.dm.dataset.classnames)
         self.model.to(self.device)
         trained = self.trained_module()
@@ -181,9 +183,9 @@ class PromptTrainer(TrainerX):
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Return images, or their features where another run has encoded them, and labels."""
         image, label = batch["img"].to(self.device), batch["label"].to(self.device)
-        if is_sharing() and self.model.frozen_image_tower and image.ndim == 4:
+        if self.cache is not None and self.model.frozen_image_tower and image.ndim == 4:
             key = ("batches", id(self.model.backbone), self.precision)
-            features = shared(key, BatchFeatures)
+            features = get_or_make(self.cache, key, BatchFeatures)
             with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
                 image = features.get(image, self.model.encode_image)
         return image, label

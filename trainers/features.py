@@ -30,7 +30,7 @@ import clip
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import ImageTransform
-from dassl.utils import ProgressBar, UserError, atomic_write, shared
+from dassl.utils import Cache, ProgressBar, UserError, atomic_write, get_or_make
 
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
 DEFAULT_FOLDER = os.path.join(CACHE, "qprompt", "features")
@@ -75,15 +75,17 @@ class FeatureCache:
 
     Args:
         folder: where the files go; "~" is the home folder.
+        cache: where tensors stay in memory for other runs of this process; None: nowhere.
 
     Raises:
         UserError: no folder is named.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, cache: Cache | None = None) -> None:
         if not folder:
             raise UserError("no features are kept: TEST.FEATURE_CACHE is empty; name a folder")
         self.folder = Path(folder).expanduser()
+        self.cache = cache
 
     def get(self, inputs: Mapping[str, Any], compute: Callable[[], Tensor]) -> Tensor:
         """Return the tensor that follows from ``inputs``, from a file or from ``compute``.
@@ -96,7 +98,9 @@ class FeatureCache:
         """
         description = json.dumps(inputs, sort_keys=True)
         key = hashlib.blake2b(description.encode(), digest_size=16).hexdigest()
-        return shared(("features", key), lambda: self._get(key, description, compute))
+        return get_or_make(
+            self.cache, ("features", key), lambda: self._get(key, description, compute)
+        )
 
     def clear(self) -> int:
         """Delete all features, and nothing else; return how many files there were."""
@@ -171,11 +175,13 @@ class FrozenFeatures:
     Args:
         backbone: a frozen open_clip CLIP.
         name: of the backbone, because its weights do not tell GELU from QuickGELU.
-        folder: of a :class:`FeatureCache`; empty: everything is computed anew.
+        folder, cache: of a :class:`FeatureCache`; without a folder, everything is computed anew.
     """
 
-    def __init__(self, backbone: nn.Module, name: str, folder: str) -> None:
-        self.backbone, self.name, self.folder = backbone, name, folder
+    def __init__(
+        self, backbone: nn.Module, name: str, folder: str, cache: Cache | None = None
+    ) -> None:
+        self.backbone, self.name, self.folder, self.cache = backbone, name, folder, cache
 
     def get(self, inputs: Mapping[str, Any], compute: Callable[[], Tensor]) -> Tensor:
         """Return what ``compute`` computes with the backbone, from the cache if there is one.
@@ -197,7 +203,7 @@ class FrozenFeatures:
             "device": device,
             **encoder_versions(),
         }
-        return FeatureCache(self.folder).get({**encoder, **inputs}, compute)
+        return FeatureCache(self.folder, self.cache).get({**encoder, **inputs}, compute)
 
     def of_images(self, loader: Any, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the features (images, embed_dim) of all images of a loader, in its order.

@@ -37,8 +37,10 @@ class ZeroshotCLIP(TrainerX):
 
     def build_model(self) -> None:
         cfg = self.cfg
-        backbone = load_backbone(cfg, "fp32", self.device)
-        self.features = FrozenFeatures(backbone, cfg.MODEL.BACKBONE.NAME, cfg.TEST.FEATURE_CACHE)
+        backbone = load_backbone(cfg, "fp32", self.device, self.cache)
+        self.features = FrozenFeatures(
+            backbone, cfg.MODEL.BACKBONE.NAME, cfg.TEST.FEATURE_CACHE, self.cache
+        )
         template = self.dm.dataset.template
         names = [name.replace("_", " ") for name in self.dm.dataset.classnames]
         print(f"Prompt template: {template!r}")

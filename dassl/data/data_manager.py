@@ -14,7 +14,7 @@ from dassl.data.datasets import Datum, build_dataset
 from dassl.data.pixels import PixelCache, PixelLoader
 from dassl.data.samplers import SharedBatchSampler, build_sampler, index_and_seed
 from dassl.data.transforms import ImageTransform, build_transform, seeded
-from dassl.utils import UserError, choose_device, distributed, read_image, shared
+from dassl.utils import Cache, UserError, choose_device, distributed, get_or_make, read_image
 
 Transform = Callable[[Any], Any]
 
@@ -72,12 +72,14 @@ def build_data_loader(
     tfm: Transform | None = None,
     is_train: bool = True,
     dataset_wrapper: type[DatasetWrapper] | None = None,
+    cache: Cache | None = None,
 ) -> DataLoader:  # type: ignore[type-arg]
     """Build a loader over items.
 
     In training, the last incomplete batch is dropped when there is a complete one, and each of
     several processes loads its share of a batch; images with a transform of
-    :func:`build_transform` are decoded once, as far as cfg.DATALOADER.PIXEL_CACHE_MB allows.
+    :func:`build_transform` are decoded once, as far as cfg.DATALOADER.PIXEL_CACHE_MB allows, also
+    for the other runs that have the same ``cache``.
 
     Raises:
         UserError: there are no items.
@@ -98,8 +100,8 @@ def build_data_loader(
         batching = {"sampler": sampler, "batch_size": batch_size, "drop_last": drop_last}
     if is_train and dataset_wrapper is None and isinstance(tfm, ImageTransform):
         limit = cfg.DATALOADER.PIXEL_CACHE_MB * 2**20
-        cache = shared(("pixels", limit), lambda: PixelCache(limit))
-        return PixelLoader(dataset, cache, device, max(workers, 1), **batching)
+        pixels = get_or_make(cache, ("pixels", limit), lambda: PixelCache(limit))
+        return PixelLoader(dataset, pixels, device, max(workers, 1), **batching)
     return DataLoader(
         dataset,
         num_workers=workers,
@@ -124,6 +126,7 @@ class DataManager:
         cfg: the configuration.
         custom_tfm_train, custom_tfm_test: used in place of the configured transforms.
         dataset_wrapper: used in place of :class:`DatasetWrapper`.
+        cache: what it shares with other runs; None: nothing.
 
     Attributes:
         dataset: the data set.
@@ -139,15 +142,16 @@ class DataManager:
         custom_tfm_train: Transform | None = None,
         custom_tfm_test: Transform | None = None,
         dataset_wrapper: type[DatasetWrapper] | None = None,
+        cache: Cache | None = None,
     ) -> None:
-        self.dataset = dataset = build_dataset(cfg)
+        self.dataset = dataset = build_dataset(cfg, cache)
         tfm_train = custom_tfm_train or build_transform(cfg, is_train=True)
         tfm_test = custom_tfm_test or build_transform(cfg, is_train=False)
 
         def loader(items: Any, node: CfgNode, tfm: Any, is_train: bool) -> Any:
             items = items if is_train or not items else distributed.share(items)
             return build_data_loader(
-                cfg, node.SAMPLER, items, node.BATCH_SIZE, tfm, is_train, dataset_wrapper
+                cfg, node.SAMPLER, items, node.BATCH_SIZE, tfm, is_train, dataset_wrapper, cache
             )
 
         train, test = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TEST

@@ -19,6 +19,7 @@ from dassl.engine import results
 from dassl.evaluation import build_evaluator
 from dassl.utils import (
     AverageMeter,
+    Cache,
     MetricMeter,
     ProgressBar,
     UserError,
@@ -298,9 +299,14 @@ class TrainerBase:
 
 
 class SimpleTrainer(TrainerBase):
-    """A trainer with data, device, evaluation and checkpoints from a configuration."""
+    """A trainer with data, device, evaluation and checkpoints from a configuration.
 
-    def __init__(self, cfg: CfgNode) -> None:
+    Args:
+        cfg: the configuration.
+        cache: what it shares with other runs; None: nothing.
+    """
+
+    def __init__(self, cfg: CfgNode, cache: Cache | None = None) -> None:
         super().__init__()
         self.check_cfg(cfg)
         check_choice("TEST.SPLIT", cfg.TEST.SPLIT, ("test", "val"))
@@ -312,6 +318,7 @@ class SimpleTrainer(TrainerBase):
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
+        self.cache = cache
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
@@ -322,7 +329,7 @@ class SimpleTrainer(TrainerBase):
 
     def build_data_loader(self) -> None:
         """Build the data manager and take over its loaders."""
-        self.dm = DataManager(self.cfg)
+        self.dm = DataManager(self.cfg, cache=self.cache)
         self.train_loader_x = self.dm.train_loader_x
         self.train_loader_u = self.dm.train_loader_u
         self.val_loader = self.dm.val_loader

@@ -1,6 +1,7 @@
 # ruff: noqa: F401
 """Registries, files, logging, checkpoints and other helpers."""
 
+from dassl.utils.cache import Cache, construct, get_or_make
 from dassl.utils.checkpoint import (
     CheckpointError,
     load_checkpoint,
@@ -25,7 +26,6 @@ from dassl.utils.files import (
 from dassl.utils.logger import Logger, ProgressBar, log_to, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import Registry, UnknownNameError, check_choice, nearest
-from dassl.utils.sharing import is_sharing, shared, sharing
 from dassl.utils.tools import (
     choose_device,
     collect_env_info,

@@ -11,7 +11,7 @@ from dassl.data import DataManager, DatasetWrapper, build_data_loader, pixels
 from dassl.data.datasets import Datum
 from dassl.data.pixels import PixelCache, PixelLoader
 from dassl.data.transforms import build_transform
-from dassl.utils import ImageReadError, set_random_seed, sharing
+from dassl.utils import ImageReadError, set_random_seed
 
 KEY = "DATALOADER.PIXEL_CACHE_MB"
 
@@ -131,15 +131,14 @@ def test_decoded_once(make_cfg, images, reads):
 
 
 def test_runs_of_one_process_decode_once(make_cfg, reads):
-    def train():
+    def train(cache):
         set_random_seed(1)
         for _ in range(2):
-            list(DataManager(make_cfg()).train_loader_x)
+            list(DataManager(make_cfg(), cache=cache).train_loader_x)
 
-    with sharing():
-        train()
+    train({})
     assert len(reads) == len(set(reads)) == 21
-    train()
+    train(None)
     assert len(reads) > 3 * 20  # each on its own
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dassl.config import get_cfg_default
-from dassl.engine import RunMismatchError, build_trainer
+from dassl.engine import TRAINER_REGISTRY, RunMismatchError, build_trainer
 from dassl.utils import CheckpointError, OutputDirError, UnknownNameError, read_json, setup_logger
 
 
@@ -345,6 +345,21 @@ def test_json_of_results_is_strict(make_trainer, tmp_path):
     make_trainer().train()
     text = (tmp_path / "out" / "results.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_trainers_of_others_that_take_no_cache_run_beside_those_that_do(make_cfg):
+    class Other(type(build_trainer(make_cfg()))):
+        def __init__(self, cfg):
+            super().__init__(cfg)
+
+    TRAINER_REGISTRY.register(Other, force=True)
+    cache = {}
+    ours = build_trainer(make_cfg(), cache)
+    assert ours.cache is cache and ours.train_loader_x.cache in cache.values()
+    assert ours.train_loader_x.cache is build_trainer(make_cfg(), cache).train_loader_x.cache
+    other = build_trainer(make_cfg("TRAINER.NAME", "Other", out="other"), cache)
+    assert other.cache is None and other.train_loader_x.cache not in cache.values()
+    other.train()
 
 
 def test_build_trainer_needs_a_name():

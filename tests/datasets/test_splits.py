@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dassl.data.datasets import Datum
-from dassl.utils import ImageReadError, OutputDirError, read_image, sharing
+from dassl.utils import ImageReadError, OutputDirError, read_image
 from datasets import Caltech101, EuroSAT, splits
 from datasets.items import ClassFolderError, hold_out_val, items_of_folders, split_items
 from datasets.splits import (
@@ -225,10 +225,10 @@ def test_classes_without_training_or_test_images():
 
 def test_runs_of_one_process_read_a_split_once(own_root, make_cfg, monkeypatch):
     monkeypatch.setattr(splits, "read_json", Mock(wraps=splits.read_json))
-    with sharing():
-        whole, base = (EuroSAT(make_cfg(own_root, 2, half)) for half in ("all", "base"))
-        assert whole.train_x == EuroSAT(make_cfg(own_root, 2)).train_x
-        assert splits.read_json.call_count == 1
+    cache = {}
+    whole, base = (EuroSAT(make_cfg(own_root, 2, half), cache) for half in ("all", "base"))
+    assert whole.train_x == EuroSAT(make_cfg(own_root, 2), cache).train_x
+    assert splits.read_json.call_count == 1
     assert base.train_x == EuroSAT(make_cfg(own_root, 2, "base")).train_x
     assert splits.read_json.call_count == 2
 

@@ -204,7 +204,7 @@ def test_errors_of_the_user_are_one_line_with_the_traceback_in_the_log(tmp_path,
 
 
 def test_mistakes_in_the_program_keep_their_traceback(monkeypatch, tmp_path):
-    def mistake(cfg):
+    def mistake(cfg, cache):
         raise AttributeError("no such thing")
 
     monkeypatch.setattr(train, "build_trainer", mistake)
@@ -216,7 +216,7 @@ def test_mistakes_in_the_program_keep_their_traceback(monkeypatch, tmp_path):
 
 
 def test_ctrl_c_is_answered_with_what_to_do(monkeypatch, tmp_path, capsys):
-    def interrupted(cfg):
+    def interrupted(cfg, cache):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "build_trainer", interrupted)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from dassl.utils import shared
 from sweeps import records
 from sweeps.jobs import Job, Run
 from sweeps.work import LOCK, work
@@ -34,7 +33,7 @@ class Runs:
         self.started = []
         self.errors = errors
 
-    def __call__(self, argv):
+    def __call__(self, argv, cache):
         folder = Path(argv[0])
         if (folder / records.RESULTS).exists():
             return
@@ -87,7 +86,7 @@ def test_nothing_is_evaluated_without_its_training(jobs):
 
 
 def test_a_run_that_leaves_no_results_has_failed(jobs):
-    work(jobs[:1], lambda argv: None)
+    work(jobs[:1], lambda argv, cache: None)
     text, _ = records.summarize(jobs[:1])
     assert "results.json" in text and "TEST.NO_TEST" in text
 
@@ -128,7 +127,7 @@ def test_a_file_system_without_locks_is_named(jobs, monkeypatch):
 
 
 def test_results_of_another_run_fail_without_a_trace_in_their_folder(jobs, tmp_path, capsys):
-    def refuse(argv):
+    def refuse(argv, cache):
         raise RuntimeError("results.json is of another run")
 
     def content():
@@ -162,28 +161,28 @@ def test_interruption_ends_the_sweep_and_records_no_failure(jobs, tmp_path):
 
 
 def test_things_are_shared_while_the_data_set_stays_the_same(jobs):
-    made = []
+    caches = []
 
-    def start(argv):
-        made.append(shared("key", object))
-        Runs()(argv)
+    def start(argv, cache):
+        caches.append(cache)
+        Runs()(argv, cache)
 
     work(jobs, start)
-    assert len({id(thing) for thing in made}) == 2
-    assert made[0] is made[2] and made[3] is made[5]
+    assert [cache is caches[0] for cache in caches] == [True] * 3 + [False] * 3
+    assert caches[3] is caches[4] is caches[5]
 
 
 def test_each_run_shows_its_warnings_and_leaves_filters_alone(jobs):
     caught = []
 
-    def start(argv):
+    def start(argv, cache):
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("default")
             for _ in range(2):
                 warnings.warn("once for each place and process", stacklevel=1)
         caught.append(len(found))
         warnings.simplefilter("ignore")
-        Runs()(argv)
+        Runs()(argv, cache)
 
     before = list(warnings.filters)
     work(jobs[:1], start)

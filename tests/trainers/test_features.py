@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import threading
 
 import open_clip
@@ -12,7 +13,6 @@ import torch
 from safetensors.torch import save_file
 
 import clip
-from dassl.utils import sharing
 from trainers import features
 from trainers.features import BatchFeatures, FeatureCache
 
@@ -28,8 +28,9 @@ def folder(tmp_path):
 def scores(build, folder):
     """Logits of a trainer on its test images, and how many image batches were encoded for it."""
 
-    def run(trainer, *opts, cache=folder):
-        built = build(trainer, "", opts=["TEST.FEATURE_CACHE", str(cache), *opts])
+    def run(trainer, *opts, kept=folder, cache=None):
+        opts = ["TEST.FEATURE_CACHE", str(kept), *opts]
+        built = build(trainer, "", opts=opts, cache=cache)
         built.set_model_mode("eval")
         encoded = []
         encode = built.model.encode_image
@@ -46,7 +47,7 @@ def scores(build, folder):
 
 @pytest.mark.parametrize("trainer", FROZEN)
 def test_kept_features_give_the_same_logits_bit_for_bit(scores, trainer):
-    plain, encoded = scores(trainer, cache="")
+    plain, encoded = scores(trainer, kept="")
     first, encoded_first = scores(trainer)
     second, encoded_second = scores(trainer)
     assert encoded > 0 and (encoded_first, encoded_second) == (encoded, 0)
@@ -78,7 +79,7 @@ def test_a_tower_that_sees_prompts_keeps_nothing(scores, folder):
 def test_other_features_are_made_for_other_inputs(scores, opts):
     scores("CoOp")
     assert scores("CoOp", *opts)[1] > 0
-    assert torch.equal(scores("CoOp", *opts)[0], scores("CoOp", *opts, cache="")[0])
+    assert torch.equal(scores("CoOp", *opts)[0], scores("CoOp", *opts, kept="")[0])
 
 
 @pytest.mark.parametrize("fact", ["threads", "code"])
@@ -175,8 +176,8 @@ def test_a_damaged_file_is_reported_and_made_again(scores, folder, damage):
 def test_a_folder_that_cannot_be_written_only_warns(scores, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.warns(UserWarning, match="TEST.FEATURE_CACHE"):
-        logits, _ = scores("CoOp", cache=tmp_path / "file")
-    assert torch.equal(logits, scores("CoOp", cache="")[0])
+        logits, _ = scores("CoOp", kept=tmp_path / "file")
+    assert torch.equal(logits, scores("CoOp", kept="")[0])
 
 
 def test_a_full_disk_only_warns(folder, monkeypatch):
@@ -231,21 +232,24 @@ def test_without_a_folder_nothing_is_cleared(command, tmp_path):
     assert done.returncode == 1 and "TEST.FEATURE_CACHE is empty" in done.stderr
 
 
-def test_runs_of_one_process_share_backbone_and_features(scores, build):
-    with sharing():
-        first, second = build("CoOp", ""), build("QCoOp", "")
-        assert first.model.backbone is second.model.backbone
-        scores("CoOp", cache="")
+def test_runs_of_one_process_share_backbone_and_features(scores, build, folder):
+    cache = {}
+    first, second = build("CoOp", "", cache=cache), build("QCoOp", "", cache=cache)
+    assert first.model.backbone is second.model.backbone
+    assert scores("CoOp", cache=cache)[1] > 0
+    shutil.rmtree(folder)
+    assert scores("QCoOp", cache=cache)[1] == 0
     assert build("CoOp", "").model.backbone is not first.model.backbone
 
 
 def test_loading_a_backbone_draws_no_random_numbers(build):
+    cache = {}
+
     def next_number():
-        build("ZeroshotCLIP", "")
+        build("ZeroshotCLIP", "", cache=cache)
         return torch.rand(1)
 
-    with sharing():
-        assert torch.equal(next_number(), next_number())
+    assert torch.equal(next_number(), next_number())
 
 
 @pytest.mark.parametrize(("trainer", "times"), [("MaPLe", 1), ("CoOp", 1), ("CoCoOp", 6)])
@@ -280,21 +284,21 @@ def test_batches_are_encoded_once_within_the_limit():
 
 
 def test_runs_with_one_seed_share_their_training_features(build, tmp_path):
-    with sharing():
-        encoded = []
-        for name, bits in [("a", 1), ("b", 2)]:
-            run = build("QCoOp", tmp_path / name, opts=["TRAINER.QPROMPT.BITS", bits])
-            encode = run.model.encode_image
-            run.model.encode_image = lambda x, encode=encode: encoded.append(len(x)) or encode(x)
-            run.train()
+    cache, encoded = {}, []
+    for name, bits in [("a", 1), ("b", 2)]:
+        opts = ["TRAINER.QPROMPT.BITS", bits]
+        run = build("QCoOp", tmp_path / name, opts=opts, cache=cache)
+        encode = run.model.encode_image
+        run.model.encode_image = lambda x, encode=encode: encoded.append(len(x)) or encode(x)
+        run.train()
     test = len(run.dm.dataset.test)
     assert sum(encoded) in (2 * len(run.dm.dataset.train_x), 2 * len(run.dm.dataset.train_x) + test)
 
 
 def test_mixed_and_full_precision_do_not_share_training_features(build):
-    with sharing():
-        runs = [build("CoOp", "") for _ in range(2)]
-        runs[1].precision, runs[1].scaler = "amp", torch.amp.GradScaler("cpu")  # as with a GPU
-        batch = next(iter(runs[0].train_loader_x))
-        dtypes = [run.parse_batch_train(batch)[0].dtype for run in runs]
+    cache = {}
+    runs = [build("CoOp", "", cache=cache) for _ in range(2)]
+    runs[1].precision, runs[1].scaler = "amp", torch.amp.GradScaler("cpu")  # as with a GPU
+    batch = next(iter(runs[0].train_loader_x))
+    dtypes = [run.parse_batch_train(batch)[0].dtype for run in runs]
     assert dtypes == [torch.float32, torch.bfloat16]
