@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import reprlib
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 from dassl.data.datasets import Datum
-from dassl.utils import UserError, read_json, write_json
+from dassl.utils import UserError, read_json, short_repr, write_json
 
 
 class DatasetNotFoundError(UserError, FileNotFoundError):
@@ -90,7 +89,7 @@ def _datum(entry: object, image_dir: str, where: str) -> Datum:
     match entry:
         case [str(path), int(label), str(name)] if label >= 0 and not isinstance(label, bool):
             return Datum(impath=os.path.join(image_dir, path), label=label, classname=name)
-    raise SplitError(f"{where} must be [image path, label, class name], not {reprlib.repr(entry)}")
+    raise SplitError(f"{where} must be [image path, label, class name], not {short_repr(entry)}")
 
 
 def write_split(path: str, splits: Splits, image_dir: str) -> None:
