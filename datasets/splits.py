@@ -88,8 +88,23 @@ def check_file(path: str) -> None:
 def _datum(entry: object, image_dir: str, where: str) -> Datum:
     match entry:
         case [str(path), int(label), str(name)] if label >= 0 and not isinstance(label, bool):
-            return Datum(impath=os.path.join(image_dir, path), label=label, classname=name)
+            return Datum(image_path(image_dir, path, where), label=label, classname=name)
     raise SplitError(f"{where} must be [image path, label, class name], not {short_repr(entry)}")
+
+
+def image_path(image_dir: str, path: str, where: str) -> str:
+    """Return the path of an image that a file names, with either kind of slash, below a folder.
+
+    Raises:
+        SplitError: it lies outside of the folder.
+    """
+    relative = os.path.normpath(path.replace("\\", "/"))
+    if os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir:
+        raise SplitError(
+            f"{where} names {short_repr(path)}, outside of {image_dir}: if that is meant, put a "
+            "link to the image's folder there and correct the path"
+        )
+    return os.path.join(image_dir, relative)
 
 
 def write_split(path: str, splits: Splits, image_dir: str) -> None:

@@ -85,8 +85,8 @@ def _umask() -> int:
 
 
 def read_json(fpath: str | os.PathLike[str]) -> Any:
-    """Read a JSON file."""
-    with open(fpath, encoding="utf-8") as file:
+    """Read a JSON file in UTF-8, with or without a byte-order mark."""
+    with open(fpath, encoding="utf-8-sig") as file:
         return json.load(file)
 
 
