@@ -23,11 +23,15 @@ def mlp(layers: nn.Sequential, x: Tensor) -> Tensor:
     instead of two.
 
     Args:
-        layers: linear, activation, linear; another activation than QuickGELU runs as it is.
+        layers: linear, QuickGELU, linear; others run as they are.
         x: (..., width).
     """
     first, activation, second = layers
-    if not isinstance(activation, QuickGELU):
+    if not (
+        isinstance(first, nn.Linear)
+        and isinstance(activation, QuickGELU)
+        and isinstance(second, nn.Linear)
+    ):
         return layers(x)
     a = QUICK_GELU
     # (tokens, 4 width)

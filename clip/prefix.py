@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from open_clip.transformer import Transformer
+from torch import Tensor
 from torch.nn import functional as F
 
 from clip.layers import (
@@ -95,7 +96,7 @@ def _pack(lengths: Sequence[int], size: int) -> list[list[int]]:
 KVCache = Sequence[tuple[Tensor, Tensor]]  # keys and values of each layer
 
 
-def encode_prefix(transformer: nn.Module, prompts: Prompts) -> KVCache:
+def encode_prefix(transformer: Transformer, prompts: Prompts) -> KVCache:
     """Run the prefixes through a causal transformer, for :func:`encode_suffixes`.
 
     Args:
@@ -120,7 +121,7 @@ def encode_prefix(transformer: nn.Module, prompts: Prompts) -> KVCache:
     return kv_cache
 
 
-def encode_suffixes(transformer: nn.Module, kv_cache: KVCache, prompts: Prompts) -> Tensor:
+def encode_suffixes(transformer: Transformer, kv_cache: KVCache, prompts: Prompts) -> Tensor:
     """Run each suffix after each prefix through a causal transformer.
 
     Args:
@@ -145,7 +146,7 @@ def encode_suffixes(transformer: nn.Module, kv_cache: KVCache, prompts: Prompts)
 # encode_suffixes after encode_prefix would do, but products for one short prefix are small: forward
 # and backward through ViT-B/16's text tower took 1.47 times the processor time for 5 classes (4
 # context tokens), 1.42 for 10 (16), 1.03 and 1.04 for 100 (4, 16), on one thread.
-def encode_texts(transformer: nn.Module, prompts: Prompts) -> Tensor:
+def encode_texts(transformer: Transformer, prompts: Prompts) -> Tensor:
     """Run prefixes and suffixes at once, in larger and fewer matrix products.
 
     Args:

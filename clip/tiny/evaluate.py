@@ -10,9 +10,9 @@ import argparse
 
 import torch
 import torch.nn.functional as F
-from open_clip.model import build_model_from_openai_state_dict
+from open_clip.model import CLIP, build_model_from_openai_state_dict
 from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from torch import Tensor
 
 from clip.text import encode_text
 from clip.tiny import WEIGHTS_PATH, state_dict
@@ -39,7 +39,7 @@ def held_out_characters(copies: int = 20) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, prompts: list[str]) -> float:
+def accuracy(model: CLIP, images: Tensor, labels: Tensor, prompts: list[str]) -> float:
     """Zero-shot accuracy in percent, prompt i being class i."""
     image = model.encode_image(preprocess(images), normalize=True)
     text = F.normalize(encode_text(model, tokenize(prompts)), dim=-1)
