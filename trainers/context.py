@@ -37,6 +37,8 @@ class ContextLearner(nn.Module):
     """
 
     ctx: Tensor
+    token_prefix: Tensor
+    token_suffix: Tensor
 
     def __init__(
         self,

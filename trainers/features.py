@@ -42,7 +42,7 @@ def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     total = hashlib.blake2b(digest_size=16)
     for name, tensor in tensors:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

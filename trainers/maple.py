@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,8 @@ class MultiModalPromptLearner(ContextLearner):
         UserError: a depth that the backbone has not, and as :class:`ContextLearner`.
         clip.UnsupportedBackboneError: the image tower is no vision transformer.
     """
+
+    proj: nn.Module
 
     def __init__(
         self,
@@ -124,7 +127,7 @@ class MaPLe(PromptTrainer):
     def trained_module(self) -> nn.Module:
         return self.model
 
-    def load_weights(self, module: nn.Module, path: str) -> None:
+    def load_weights(self, module: Any, path: str) -> None:
         """Load weights as every trainer does; those of a compact learner make this one compact."""
         learner = module.prompt_learner
         if _holds_compact_learner(path) and not learner.is_compact:
@@ -136,7 +139,7 @@ class MaPLe(PromptTrainer):
         else:
             super().load_weights(module, path)
 
-    def packed_modules(self, module: nn.Module) -> dict[str, nn.Module]:
+    def packed_modules(self, module: Any) -> dict[str, nn.Module]:
         """Return what QMaPLe packs: the model, and the compact learner."""
         compact = _as_registered(module.prompt_learner.compact())
         if module.prompt_learner.is_compact:
