@@ -13,7 +13,7 @@ from torch.nn import functional as F
 QUICK_GELU = 1.702  # a of QuickGELU(x) = x sigmoid(a x)
 
 
-def mlp(layers: nn.Sequential, x: Tensor) -> Tensor:
+def run_mlp(layers: nn.Sequential, x: Tensor) -> Tensor:
     """Run a feed-forward part, its QuickGELU as silu with both factors inside the products.
 
         x sigmoid(a x) = silu(a x) / a

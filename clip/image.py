@@ -52,7 +52,7 @@ def encode_image(model: CLIP, images: Tensor, prompts: Prompts | None = None) ->
 
     Raises:
         UnsupportedBackboneError: image prompts for a tower that is no vision transformer.
-        ValueError: more deep prompts than layers that could take them.
+        ClipError: more deep prompts than layers that could take them.
     """
     learned, deep = (None, ()) if prompts is None else (prompts.image, prompts.deep_image)
     if learned is None and not takes_prompts(model):

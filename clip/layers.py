@@ -14,7 +14,7 @@ from open_clip.transformer import ResidualAttentionBlock, Transformer
 from torch import Tensor
 from torch.nn import functional as F
 
-from clip.algebra import attend_from_first_token, mlp
+from clip.algebra import attend_from_first_token, run_mlp
 from clip.errors import ClipError, UnsupportedBackboneError
 
 
@@ -57,7 +57,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
 
 
 def finish_block(layer: ResidualAttentionBlock, x: Tensor, attn_output: Tensor) -> Tensor:
-    """Return a block's output: what remains after its attention.
+    """Return a block's output: run what follows its attention.
 
     Args:
         layer: a residual attention block.
@@ -65,7 +65,7 @@ def finish_block(layer: ResidualAttentionBlock, x: Tensor, attn_output: Tensor) 
         attn_output: (..., length, heads, head width), before the output projection.
     """
     x = x + layer.ls_1(layer.attn.out_proj(attn_output.flatten(-2)))
-    return x + layer.ls_2(mlp(layer.mlp, layer.ln_2(x)))
+    return x + layer.ls_2(run_mlp(layer.mlp, layer.ln_2(x)))
 
 
 def replace_prompts(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Tensor:
@@ -89,7 +89,7 @@ def replace_prompts(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Te
 
 
 def check_depth(deep: Sequence[Tensor], layers: Sequence[ResidualAttentionBlock]) -> None:
-    """Raise ValueError if there are more deep prompts than layers that could take them."""
+    """Raise ClipError if there are more deep prompts than layers that could take them."""
     if deep and len(deep) >= len(layers):
         raise ClipError(
             f"{len(deep)} deep prompts for {len(layers)} layers: "

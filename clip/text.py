@@ -77,9 +77,9 @@ def encode_prompts(model: CLIP, prompts: Prompts, full: bool = False, chunk: int
         prompts: in any dtype.
         full: run all 77 positions of all m n prompts through the model's own layers, for
             comparison, instead of each prefix once and nothing after the end.
-        chunk: number of prompts, m for each suffix, that are in memory at once beside the
-            prefixes; where there are more, they are computed a second time for the gradient. At
-            least one suffix is. 0: all.
+        chunk: number of prompts, m for each suffix and at least m, that are in memory at once
+            beside the prefixes; where there are more, they are computed a second time for the
+            gradient. 0: all.
 
     Returns:
         (m, n, embed_dim) features, not normalised, in the text transformer's dtype; gradients flow
@@ -87,7 +87,7 @@ def encode_prompts(model: CLIP, prompts: Prompts, full: bool = False, chunk: int
 
     Raises:
         UnsupportedBackboneError: as :func:`text_tower`.
-        ValueError: more deep prompts than layers that could take them.
+        ClipError: more deep prompts than layers that could take them.
     """
     tower = text_tower(model)
     prompts = _add_positions(tower, prompts, compute_dtype(model))
