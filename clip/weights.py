@@ -68,30 +68,26 @@ def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu")
     elif ":" in name:
         model = _load_open_clip(name, precision)
     else:
-        raise ClipError(_unknown(name))
+        known = [TINY_NAME, *OPENAI_NAMES]
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise ClipError(
+            f"unknown backbone {name!r}: neither a file nor one of {', '.join(known)}, nor an "
+            f"open_clip 'architecture:pretrained' pair.{hint}"
+        )
     return model.to(device).eval()
 
 
-def _unknown(name: str) -> str:
-    known = [TINY_NAME, *OPENAI_NAMES]
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return (
-        f"unknown backbone {name!r}: neither a file nor one of {', '.join(known)}, nor an "
-        f"open_clip 'architecture:pretrained' pair.{hint}"
-    )
-
-
 def _openai_file(name: str) -> Path:
-    """Path of OpenAI's archive: the cached one as it is, else a fresh download."""
+    """Return the path of OpenAI's archive: the cached one as it is, else a fresh download."""
     url = get_pretrained_url(name.replace("/", "-"), "openai")
     target = Path("~/.cache/clip").expanduser() / url.rsplit("/", 1)[-1]
     if target.is_file():
         published = url.split("/")[-2]
-        found = hashlib.sha256(target.read_bytes()).hexdigest()
-        if found != published:
+        digest = hashlib.sha256(target.read_bytes()).hexdigest()
+        if digest != published:
             warnings.warn(
-                f"{target} is not OpenAI's published file (SHA-256 {found[:12]}..., published "
+                f"{target} is not OpenAI's published file (SHA-256 {digest[:12]}..., published "
                 f"{published[:12]}...); it is used as it is; delete it to have it fetched again",
                 stacklevel=3,
             )
