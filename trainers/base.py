@@ -19,7 +19,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, check_choice, is_sharing, load_pretrained_weights, shared
 from trainers.features import BatchFeatures, FrozenFeatures
 from trainers.prompted import PromptedCLIP
-from trainers.views import cached_views
+from trainers.views import cache_views
 
 PRECISIONS = ("fp16", "fp32", "bf16", "amp")
 
@@ -133,7 +133,7 @@ class PromptTrainer(TrainerX):
                     f"DATALOADER.CACHED_VIEWS is {views}, but the image tower of "
                     f"{self.cfg.TRAINER.NAME} sees prompts: set it to 0"
                 )
-            self.train_loader_x = cached_views(
+            self.train_loader_x = cache_views(
                 self.train_loader_x,
                 views,
                 self.features,

@@ -121,12 +121,13 @@ class PromptedCLIP(nn.Module):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         state = super().state_dict(*args, **kwargs)
-        frozen = kwargs.get("prefix", "") + "backbone."
-        for name in [name for name in state if name.startswith(frozen)]:
+        backbone = kwargs.get("prefix", "") + "backbone."
+        for name in [name for name in state if name.startswith(backbone)]:
             del state[name]
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         learned = {name: t for name, t in state_dict.items() if not name.startswith(FROZEN)}
-        own = {f"backbone.{name}": t for name, t in self.backbone.state_dict().items()}
-        return super().load_state_dict({**learned, **own}, *args, **kwargs)
+        # its own, so that strict loading misses nothing
+        frozen = {f"backbone.{name}": t for name, t in self.backbone.state_dict().items()}
+        return super().load_state_dict({**learned, **frozen}, *args, **kwargs)
