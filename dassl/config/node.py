@@ -72,7 +72,7 @@ class CfgNode(YacsNode):
     def _merge(self, pairs: Any, origin: str) -> None:
         for full_key, value in pairs:
             *parents, key = full_key.split(".")
-            node = self
+            node: Any = self
             for parent in parents:
                 if parent not in node and node.is_new_allowed():
                     setattr(node, parent, CfgNode(new_allowed=True))
