@@ -21,7 +21,7 @@ import train
 from benchmarks import evaluation, kmeans, machine, models, steps, sweep, text
 from benchmarks.measure import Row
 from benchmarks.table import to_json, to_line, to_markdown
-from dassl.utils import atomic_write, mkdir_if_missing, write_json
+from dassl.utils import UserError, atomic_write, mkdir_if_missing, write_json
 from trainers.base import PRECISIONS
 
 SECTIONS = ("kmeans", "step", "evaluation", "sweep", "text")
@@ -57,12 +57,12 @@ def read_names(path: Path | None, least: int) -> list[str]:
     """Return class names, by default ImageNet's.
 
     Raises:
-        OSError, ValueError: there is no such file, or there are fewer than ``least``.
+        OSError, UserError: there is no such file, or there are fewer than ``least``.
     """
     lines = path.read_text(encoding="utf-8").splitlines() if path else IMAGENET_CLASSNAMES
     names = [line for line in lines if line]
     if len(names) < least:
-        raise ValueError(f"{path or 'ImageNet'} has {len(names)} class names, not {least}")
+        raise UserError(f"{path or 'ImageNet'} has {len(names)} class names, not {least}")
     return names
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 QUICK_GELU = 1.702  # a of QuickGELU(x) = x sigmoid(a x)
 
 
-def mlp(layers: nn.Sequential, x: Tensor) -> Tensor:
+def run_mlp(layers: nn.Sequential, x: Tensor) -> Tensor:
     """Run a feed-forward part, its QuickGELU as silu with both factors inside the products.
 
         x sigmoid(a x) = silu(a x) / a
@@ -23,11 +23,15 @@ def mlp(layers: nn.Sequential, x: Tensor) -> Tensor:
     instead of two.
 
     Args:
-        layers: linear, activation, linear; another activation than QuickGELU runs as it is.
+        layers: linear, QuickGELU, linear; others run as they are.
         x: (..., width).
     """
     first, activation, second = layers
-    if not isinstance(activation, QuickGELU):
+    if not (
+        isinstance(first, nn.Linear)
+        and isinstance(activation, QuickGELU)
+        and isinstance(second, nn.Linear)
+    ):
         return layers(x)
     a = QUICK_GELU
     # (tokens, 4 width)

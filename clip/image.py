@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from open_clip.model import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -11,7 +12,7 @@ from clip.layers import run_layers
 from clip.prompts import Prompts
 
 
-def takes_prompts(model: nn.Module) -> bool:
+def takes_prompts(model: CLIP) -> bool:
     """Whether the image tower is a vision transformer that is read at its class token."""
     tower = model.visual
     return (
@@ -22,7 +23,7 @@ def takes_prompts(model: nn.Module) -> bool:
     )
 
 
-def vision_tower(model: nn.Module) -> nn.Module:
+def vision_tower(model: CLIP) -> VisionTransformer:
     """Return the image tower of an open_clip model, if it can take prompts.
 
     Raises:
@@ -37,7 +38,7 @@ def vision_tower(model: nn.Module) -> nn.Module:
     return tower
 
 
-def encode_image(model: nn.Module, images: Tensor, prompts: Prompts | None = None) -> Tensor:
+def encode_image(model: CLIP, images: Tensor, prompts: Prompts | None = None) -> Tensor:
     """Encode images, with learned tokens beside those of the patches, into features.
 
     Args:
@@ -51,7 +52,7 @@ def encode_image(model: nn.Module, images: Tensor, prompts: Prompts | None = Non
 
     Raises:
         UnsupportedBackboneError: image prompts for a tower that is no vision transformer.
-        ValueError: more deep prompts than layers that could take them.
+        ClipError: more deep prompts than layers that could take them.
     """
     learned, deep = (None, ()) if prompts is None else (prompts.image, prompts.deep_image)
     if learned is None and not takes_prompts(model):

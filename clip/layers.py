@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock
-from torch import Tensor, nn
+from open_clip.transformer import ResidualAttentionBlock, Transformer
+from torch import Tensor
 from torch.nn import functional as F
 
-from clip.algebra import attend_from_first_token, mlp
+from clip.algebra import attend_from_first_token, run_mlp
 from clip.errors import ClipError, UnsupportedBackboneError
 
 
-def residual_blocks(transformer: nn.Module) -> Sequence[nn.Module]:
+def residual_blocks(transformer: Transformer) -> Sequence[ResidualAttentionBlock]:
     """Return the layers of an open_clip transformer.
 
     Raises:
@@ -35,7 +35,7 @@ def residual_blocks(transformer: nn.Module) -> Sequence[nn.Module]:
     return layers
 
 
-def project_qkv(layer: nn.Module, x: Tensor) -> Tensor:
+def project_qkv(layer: ResidualAttentionBlock, x: Tensor) -> Tensor:
     """Return queries, keys and values of tokens.
 
     Args:
@@ -56,8 +56,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(-2, -3)
 
 
-def finish_block(layer: nn.Module, x: Tensor, attn_output: Tensor) -> Tensor:
-    """Return a block's output: what remains after its attention.
+def finish_block(layer: ResidualAttentionBlock, x: Tensor, attn_output: Tensor) -> Tensor:
+    """Return a block's output: run what follows its attention.
 
     Args:
         layer: a residual attention block.
@@ -65,7 +65,7 @@ def finish_block(layer: nn.Module, x: Tensor, attn_output: Tensor) -> Tensor:
         attn_output: (..., length, heads, head width), before the output projection.
     """
     x = x + layer.ls_1(layer.attn.out_proj(attn_output.flatten(-2)))
-    return x + layer.ls_2(mlp(layer.mlp, layer.ln_2(x)))
+    return x + layer.ls_2(run_mlp(layer.mlp, layer.ln_2(x)))
 
 
 def replace_prompts(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Tensor:
@@ -88,8 +88,8 @@ def replace_prompts(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Te
     )
 
 
-def check_depth(deep: Sequence[Tensor], layers: Sequence[nn.Module]) -> None:
-    """Raise ValueError if there are more deep prompts than layers that could take them."""
+def check_depth(deep: Sequence[Tensor], layers: Sequence[ResidualAttentionBlock]) -> None:
+    """Raise ClipError if there are more deep prompts than layers that could take them."""
     if deep and len(deep) >= len(layers):
         raise ClipError(
             f"{len(deep)} deep prompts for {len(layers)} layers: "
@@ -98,7 +98,7 @@ def check_depth(deep: Sequence[Tensor], layers: Sequence[nn.Module]) -> None:
 
 
 def run_layers(
-    transformer: nn.Module, x: Tensor, deep: Sequence[Tensor] = (), start: int = 0
+    transformer: Transformer, x: Tensor, deep: Sequence[Tensor] = (), start: int = 0
 ) -> Tensor:
     """Run a transformer some of whose tokens are replaced on the way and whose first is read.
 

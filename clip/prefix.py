@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from open_clip.transformer import Transformer
+from torch import Tensor
 from torch.nn import functional as F
 
 from clip.layers import (
@@ -28,7 +29,7 @@ from clip.layers import (
 )
 from clip.prompts import Prompts
 
-# tokens of a row, at least; longer ones compare more tokens of different texts in vain
+# tokens, unless a suffix has more; longer rows compare more tokens of different texts in vain
 ROW_LENGTH = 32
 
 
@@ -50,16 +51,21 @@ class Layout(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a cached layout may be needed for a gradient later
-def layout(lengths: tuple[int, ...], device: torch.device) -> Layout:
-    """Pack suffixes into rows of that length, from ``ROW_LENGTH`` on, that needs least padding."""
+def lay_out(lengths: tuple[int, ...], device: torch.device) -> Layout:
+    """Pack suffixes into rows for ``ROW_LENGTH`` to twice as many tokens, with least padding.
+
+    Args:
+        lengths: numbers of tokens.
+        device: where the layout goes.
+    """
     least = max(ROW_LENGTH, *lengths)
 
-    def longest(rows: list[list[int]]) -> int:
+    def row_length(rows: list[list[int]]) -> int:
         return max(sum(lengths[i] for i in row) for row in rows)
 
     packings = [_pack(lengths, size) for size in range(least, 2 * least)]
-    rows = min(packings, key=lambda rows: len(rows) * longest(rows))
-    size = longest(rows)
+    rows = min(packings, key=lambda rows: len(rows) * row_length(rows))
+    size = row_length(rows)
     text = torch.full((len(rows), size), -1)
     position = torch.zeros_like(text)
     end = torch.empty(len(lengths), dtype=torch.int64)
@@ -95,7 +101,7 @@ def _pack(lengths: Sequence[int], size: int) -> list[list[int]]:
 KVCache = Sequence[tuple[Tensor, Tensor]]  # keys and values of each layer
 
 
-def encode_prefix(transformer: nn.Module, prompts: Prompts) -> KVCache:
+def encode_prefix(transformer: Transformer, prompts: Prompts) -> KVCache:
     """Run the prefixes through a causal transformer, for :func:`encode_suffixes`.
 
     Args:
@@ -106,7 +112,7 @@ def encode_prefix(transformer: nn.Module, prompts: Prompts) -> KVCache:
         Keys and values of each layer, (m, p, heads, head width).
 
     Raises:
-        UnsupportedBackboneError, ValueError: as :func:`clip.layers.run_layers`.
+        UnsupportedBackboneError, ClipError: as :func:`clip.layers.run_layers`.
     """
     layers, x, deep = residual_blocks(transformer), prompts.prefix, prompts.deep_text
     check_depth(deep, layers)
@@ -120,7 +126,7 @@ def encode_prefix(transformer: nn.Module, prompts: Prompts) -> KVCache:
     return kv_cache
 
 
-def encode_suffixes(transformer: nn.Module, kv_cache: KVCache, prompts: Prompts) -> Tensor:
+def encode_suffixes(transformer: Transformer, kv_cache: KVCache, prompts: Prompts) -> Tensor:
     """Run each suffix after each prefix through a causal transformer.
 
     Args:
@@ -132,12 +138,12 @@ def encode_suffixes(transformer: nn.Module, kv_cache: KVCache, prompts: Prompts)
         (m, n, width), the last hidden states of the end-of-text tokens.
     """
     layers, m = residual_blocks(transformer), len(kv_cache[0][0])
-    texts = layout(tuple(prompts.lengths), prompts.suffix.device)
-    x = _pack_suffixes(prompts, texts, m)  # (m, rows x row length, width)
+    layout = lay_out(tuple(prompts.lengths), prompts.suffix.device)
+    x = _pack_suffixes(prompts, layout, m)  # (m, rows x row length, width)
     for layer, (k, v) in zip(layers, kv_cache, strict=True):
-        attn_output = _attend_suffixes(project_qkv(layer, x), k, v, texts.attn_mask)
+        attn_output = _attend_suffixes(project_qkv(layer, x), k, v, layout.attn_mask)
         if layer is layers[-1]:
-            x, attn_output = x[:, texts.end], attn_output[:, texts.end]  # (m, n, ...)
+            x, attn_output = x[:, layout.end], attn_output[:, layout.end]  # (m, n, ...)
         x = finish_block(layer, x, attn_output)
     return x
 
@@ -145,7 +151,7 @@ def encode_suffixes(transformer: nn.Module, kv_cache: KVCache, prompts: Prompts)
 # encode_suffixes after encode_prefix would do, but products for one short prefix are small: forward
 # and backward through ViT-B/16's text tower took 1.47 times the processor time for 5 classes (4
 # context tokens), 1.42 for 10 (16), 1.03 and 1.04 for 100 (4, 16), on one thread.
-def encode_texts(transformer: nn.Module, prompts: Prompts) -> Tensor:
+def encode_texts(transformer: Transformer, prompts: Prompts) -> Tensor:
     """Run prefixes and suffixes at once, in larger and fewer matrix products.
 
     Args:
@@ -156,31 +162,31 @@ def encode_texts(transformer: nn.Module, prompts: Prompts) -> Tensor:
         (m, n, width), the last hidden states of the end-of-text tokens.
 
     Raises:
-        UnsupportedBackboneError, ValueError: as :func:`encode_prefix`.
+        UnsupportedBackboneError, ClipError: as :func:`encode_prefix`.
     """
     layers, deep = residual_blocks(transformer), prompts.deep_text
     check_depth(deep, layers)
-    texts = layout(tuple(prompts.lengths), prompts.suffix.device)
+    layout = lay_out(tuple(prompts.lengths), prompts.suffix.device)
     m, p, _ = prompts.prefix.shape
     # (m, p, width), (m, rows x row length, width)
-    x = torch.cat([prompts.prefix, _pack_suffixes(prompts, texts, m)], dim=1)
+    x = torch.cat([prompts.prefix, _pack_suffixes(prompts, layout, m)], dim=1)
     for i, layer in enumerate(layers):
         x = replace_prompts(x, deep, i, 1)
         qkv = project_qkv(layer, x)  # (m, length, 3, heads, head width)
         prefix, suffix = qkv.split([p, x.shape[1] - p], dim=1)
         q, k, v = prefix.clone().unbind(-3)  # a view would keep those of all tokens in memory
-        attn_output = _attend_suffixes(suffix, k, v, texts.attn_mask)
+        attn_output = _attend_suffixes(suffix, k, v, layout.attn_mask)
         if layer is layers[-1]:
-            x, attn_output = x[:, p:][:, texts.end], attn_output[:, texts.end]  # (m, n, ...)
+            x, attn_output = x[:, p:][:, layout.end], attn_output[:, layout.end]  # (m, n, ...)
         else:
             attn_output = torch.cat([attend(q, k, v, causal=True), attn_output], dim=1)
         x = finish_block(layer, x, attn_output)
     return x
 
 
-def _pack_suffixes(prompts: Prompts, texts: Layout, m: int) -> Tensor:
+def _pack_suffixes(prompts: Prompts, layout: Layout, m: int) -> Tensor:
     """Return the suffixes in rows, for each of m prefixes: (m, rows x row length, width)."""
-    packed = prompts.suffix[texts.text, texts.position]  # (rows, row length, width)
+    packed = prompts.suffix[layout.text, layout.position]  # (rows, row length, width)
     return packed.flatten(0, 1).expand(m, -1, -1)
 
 

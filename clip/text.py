@@ -8,6 +8,8 @@ in common has the same hidden states in all of them: both are left out of the co
 from __future__ import annotations
 
 import torch
+from open_clip.model import CLIP
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -18,7 +20,7 @@ from clip.prompts import Prompts
 from clip.tokenizer import VOCABULARY_SIZE
 
 
-def text_tower(model: nn.Module) -> nn.Module:
+def text_tower(model: CLIP) -> CLIP | TextTransformer:
     """Return the part of an open_clip model that holds its text tower.
 
     Raises:
@@ -43,12 +45,12 @@ def text_tower(model: nn.Module) -> nn.Module:
     return tower
 
 
-def compute_dtype(model: nn.Module) -> torch.dtype:
+def compute_dtype(model: CLIP) -> torch.dtype:
     """Return the dtype of the model's matrix products, which images and prompts must have."""
     return text_tower(model).transformer.get_cast_dtype()
 
 
-def embed_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
+def embed_tokens(model: CLIP, tokens: Tensor) -> Tensor:
     """Look up token embeddings, without positions.
 
     Args:
@@ -61,15 +63,13 @@ def embed_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
     return text_tower(model).token_embedding(tokens).to(compute_dtype(model))
 
 
-def embed_dim(model: nn.Module) -> int:
+def embed_dim(model: CLIP) -> int:
     """Return the number of features that texts and images are encoded into."""
     projection = text_tower(model).text_projection
-    return projection.out_features if isinstance(projection, nn.Module) else projection.shape[1]
+    return projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
 
 
-def encode_prompts(
-    model: nn.Module, prompts: Prompts, full: bool = False, chunk: int = 0
-) -> Tensor:
+def encode_prompts(model: CLIP, prompts: Prompts, full: bool = False, chunk: int = 0) -> Tensor:
     """Encode the text prompts, each of m prefixes before each of n suffixes, into features.
 
     Args:
@@ -77,9 +77,9 @@ def encode_prompts(
         prompts: in any dtype.
         full: run all 77 positions of all m n prompts through the model's own layers, for
             comparison, instead of each prefix once and nothing after the end.
-        chunk: number of prompts, m for each suffix, that are in memory at once beside the
-            prefixes; where there are more, they are computed a second time for the gradient. At
-            least one suffix is. 0: all.
+        chunk: number of prompts, m for each suffix and at least m, that are in memory at once
+            beside the prefixes; where there are more, they are computed a second time for the
+            gradient. 0: all.
 
     Returns:
         (m, n, embed_dim) features, not normalised, in the text transformer's dtype; gradients flow
@@ -87,7 +87,7 @@ def encode_prompts(
 
     Raises:
         UnsupportedBackboneError: as :func:`text_tower`.
-        ValueError: more deep prompts than layers that could take them.
+        ClipError: more deep prompts than layers that could take them.
     """
     tower = text_tower(model)
     prompts = _add_positions(tower, prompts, compute_dtype(model))
@@ -101,10 +101,10 @@ def encode_prompts(
         x = encode_texts(tower.transformer, prompts)
     x = tower.ln_final(x)  # (m, n, width)
     projection = tower.text_projection
-    return projection(x) if isinstance(projection, nn.Module) else x @ projection
+    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
-def _add_positions(tower: nn.Module, prompts: Prompts, dtype: torch.dtype) -> Prompts:
+def _add_positions(tower: CLIP | TextTransformer, prompts: Prompts, dtype: torch.dtype) -> Prompts:
     prefix, suffix = prompts.prefix.to(dtype), prompts.suffix.to(dtype)
     p, length = prefix.shape[1], suffix.shape[1]
     positions = tower.positional_embedding.to(dtype)  # (77, width)
@@ -113,7 +113,7 @@ def _add_positions(tower: nn.Module, prompts: Prompts, dtype: torch.dtype) -> Pr
     )
 
 
-def _in_chunks(tower: nn.Module, prompts: Prompts, full: bool, size: int) -> Tensor:
+def _in_chunks(tower: CLIP | TextTransformer, prompts: Prompts, full: bool, size: int) -> Tensor:
     """The same hidden states, for ``size`` suffixes at a time and once more for the gradient."""
     kv_cache = () if full else encode_prefix(tower.transformer, prompts)
 
@@ -124,11 +124,13 @@ def _in_chunks(tower: nn.Module, prompts: Prompts, full: bool, size: int) -> Ten
         return encode_suffixes(tower.transformer, kv_cache, part)
 
     chunks = [slice(i, i + size) for i in range(0, len(prompts.suffix), size)]
-    options = {"use_reentrant": False, "preserve_rng_state": False}
-    return torch.cat([checkpoint(encode, texts, **options) for texts in chunks], dim=1)
+    states = [
+        checkpoint(encode, texts, use_reentrant=False, preserve_rng_state=False) for texts in chunks
+    ]
+    return torch.cat(states, dim=1)
 
 
-def _all_positions(tower: nn.Module, prompts: Prompts) -> Tensor:
+def _all_positions(tower: CLIP | TextTransformer, prompts: Prompts) -> Tensor:
     """The hidden states (m, n, width) of the end-of-text tokens, by open_clip's own layers."""
     prefix, suffix, deep = prompts.prefix, prompts.suffix, prompts.deep_text
     m, n = len(prefix), len(suffix)
@@ -149,7 +151,7 @@ def count_common(tokens: Tensor) -> int:
     return min(same, int(tokens.argmax(dim=-1).min()))
 
 
-def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
+def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
     """Encode token ids into features, not normalised.
 
     Args:

@@ -9,6 +9,7 @@ import tempfile
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -20,7 +21,7 @@ from open_clip.model import (
 )
 from open_clip.pretrained import download_pretrained_from_url, get_pretrained_url
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from clip import tiny
 from clip.errors import ClipError, WeightsNotFoundError
@@ -30,7 +31,7 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 TINY_NAME = "tiny"
 
 
-def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu") -> nn.Module:
+def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu") -> CLIP:
     """Load a CLIP model in evaluation mode.
 
     Args:
@@ -65,32 +66,28 @@ def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu")
     elif os.path.isfile(name):
         model = _build(_read(Path(name)), precision)
     elif ":" in name:
-        model = _load_open_clip(*name.split(":", 1), precision)
+        model = _load_open_clip(name, precision)
     else:
-        raise ClipError(_unknown(name))
+        known = [TINY_NAME, *OPENAI_NAMES]
+        nearest = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise ClipError(
+            f"unknown backbone {name!r}: neither a file nor one of {', '.join(known)}, nor an "
+            f"open_clip 'architecture:pretrained' pair.{hint}"
+        )
     return model.to(device).eval()
 
 
-def _unknown(name: str) -> str:
-    known = [TINY_NAME, *OPENAI_NAMES]
-    nearest = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return (
-        f"unknown backbone {name!r}: neither a file nor one of {', '.join(known)}, nor an "
-        f"open_clip 'architecture:pretrained' pair.{hint}"
-    )
-
-
 def _openai_file(name: str) -> Path:
-    """Path of OpenAI's archive: the cached one as it is, else a fresh download."""
+    """Return the path of OpenAI's archive: the cached one as it is, else a fresh download."""
     url = get_pretrained_url(name.replace("/", "-"), "openai")
     target = Path("~/.cache/clip").expanduser() / url.rsplit("/", 1)[-1]
     if target.is_file():
         published = url.split("/")[-2]
-        found = hashlib.sha256(target.read_bytes()).hexdigest()
-        if found != published:
+        digest = hashlib.sha256(target.read_bytes()).hexdigest()
+        if digest != published:
             warnings.warn(
-                f"{target} is not OpenAI's published file (SHA-256 {found[:12]}..., published "
+                f"{target} is not OpenAI's published file (SHA-256 {digest[:12]}..., published "
                 f"{published[:12]}...); it is used as it is; delete it to have it fetched again",
                 stacklevel=3,
             )
@@ -112,7 +109,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Read a state dict in OpenAI's layout from a TorchScript archive or a plain file."""
     try:
         if path.suffix == ".safetensors":
-            state = load_file(path)
+            state: dict[str, Any] = load_file(path)
         elif _is_torchscript(path):
             with warnings.catch_warnings():
                 # Deprecated by PyTorch, yet OpenAI's weights exist in this format alone.
@@ -147,7 +144,9 @@ def _build(state: dict[str, Tensor], precision: str) -> CLIP:
     return model
 
 
-def _load_open_clip(architecture: str, pretrained: str, precision: str) -> nn.Module:
+def _load_open_clip(name: str, precision: str) -> CLIP:
+    """Load ``architecture:pretrained``, from open_clip's cache, the network or a file."""
+    architecture, _, pretrained = name.partition(":")
     if open_clip.get_model_config(architecture) is None:
         nearest = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
         raise ClipError(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import reprlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from dassl.data.datasets import Datum
-from dassl.utils import UserError
+from dassl.utils import UserError, short_repr
 
-from .splits import SplitError, Splits
+from .splits import SplitError, Splits, image_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 SPLIT_SEED = 1  # of the splits made here; independent of cfg.SEED, so that all runs share them
@@ -78,9 +77,9 @@ def items_of_list(
     items = []
     for path, key in entries:
         if key not in labels:
-            known = reprlib.repr(list(labels))
+            known = short_repr(list(labels))
             raise SplitError(f"{source}: {path} has the class {key!r}, which is none of {known}")
-        impath = os.path.join(image_dir, path)
+        impath = image_path(image_dir, path, source)
         items.append(Datum(impath, label=labels[key], classname=classnames[key]))
     return items
 

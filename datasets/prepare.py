@@ -12,7 +12,8 @@ import shutil
 import sys
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
@@ -30,6 +31,12 @@ TORCHVISION = {  # the class in torchvision.datasets
     "Food101": "Food101",
     "OxfordFlowers": "Flowers102",
     "OxfordPets": "OxfordIIITPet",
+}
+MD5_MISSING_IN_TORCHVISION = {
+    "FGVCAircraft": (
+        "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
+        "d4acdd33327262359767eeaa97a4f732",
+    ),
 }
 ELSEWHERE = {
     "ImageNet": (
@@ -100,15 +107,35 @@ def prepare(name: str, root: str) -> str:
 
 
 def _download(name: str, folder: Path) -> None:
-    import torchvision.datasets
+    from torchvision import datasets
 
     try:
-        getattr(torchvision.datasets, TORCHVISION[name])(folder, download=True)
+        with _extraction_below_its_folder():
+            if name in MD5_MISSING_IN_TORCHVISION:
+                url, md5 = MD5_MISSING_IN_TORCHVISION[name]
+                datasets.utils.download_and_extract_archive(url, folder, md5=md5)
+            getattr(datasets, TORCHVISION[name])(folder, download=True)
     except (OSError, RuntimeError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise PrepareError(
             f"{name} could not be downloaded ({error}); run the command again, or see "
             "docs/datasets.md for where else it is"
         ) from error
+
+
+@contextmanager
+def _extraction_below_its_folder() -> Iterator[None]:
+    """Refuse members of tar archives that would lie elsewhere; zipfile moves such ones inside."""
+    if not hasattr(tarfile, "data_filter"):
+        raise PrepareError(
+            "this Python extracts archives without a check of their paths: install 3.10.12, "
+            "3.11.4, 3.12 or newer"
+        )
+    before = tarfile.TarFile.extraction_filter
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before
 
 
 def _laid_out(dataset: SplitDataset, scratch: Path) -> Path:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import reprlib
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 from dassl.data.datasets import Datum
-from dassl.utils import UserError, read_json, write_json
+from dassl.utils import UserError, read_json, short_repr, write_json
 
 
 class DatasetNotFoundError(UserError, FileNotFoundError):
@@ -89,8 +88,23 @@ def check_file(path: str) -> None:
 def _datum(entry: object, image_dir: str, where: str) -> Datum:
     match entry:
         case [str(path), int(label), str(name)] if label >= 0 and not isinstance(label, bool):
-            return Datum(impath=os.path.join(image_dir, path), label=label, classname=name)
-    raise SplitError(f"{where} must be [image path, label, class name], not {reprlib.repr(entry)}")
+            return Datum(image_path(image_dir, path, where), label=label, classname=name)
+    raise SplitError(f"{where} must be [image path, label, class name], not {short_repr(entry)}")
+
+
+def image_path(image_dir: str, path: str, where: str) -> str:
+    """Return the path of an image that a file names, with either kind of slash, below a folder.
+
+    Raises:
+        SplitError: it lies outside of the folder.
+    """
+    relative = os.path.normpath(path.replace("\\", "/"))
+    if os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir:
+        raise SplitError(
+            f"{where} names {short_repr(path)}, outside of {image_dir}: if that is meant, put a "
+            "link to the image's folder there and correct the path"
+        )
+    return os.path.join(image_dir, relative)
 
 
 def write_split(path: str, splits: Splits, image_dir: str) -> None:

@@ -237,7 +237,7 @@ class PackedFile(NamedTuple):
             records[name] = {"bits": tensor.bits, "shape": [*tensor.indices.shape], "dtype": dtype}
         reserved["quantized"] = json.dumps(records, separators=(",", ":"))
         tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        _write_atomically(path, serialize(tensors, {**self.metadata, **reserved}))
+        _write_atomically(path, _sorted(serialize(tensors, {**self.metadata, **reserved})))
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
@@ -254,6 +254,16 @@ def _pop_quantized(
             f"for shape {shape}, {bits} bits, {dtype}"
         )
     return PackedTensor(unpack_bits(packed, bits, shape), codebook, kind)
+
+
+def _sorted(content: bytes) -> bytes:
+    """A safetensors file whose header lists its metadata by name: equal prompts, equal bytes."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

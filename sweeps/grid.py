@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from dassl.utils import UnknownNameError, check_choice
+from dassl.utils import UnknownNameError, UserError, check_choice, parse_yaml
 from qprompt.quantizer import MAX_BITS
 from sweeps import PROTOCOLS, SweepError
 
@@ -103,9 +103,9 @@ def read_grids(sweep: str) -> list[Grid]:
     origin = "the sweep" if inline else f'the sweep file "{sweep}"'
     text = sweep if inline else Path(sweep).read_text(encoding="utf-8")
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SweepError(f"{origin} is not valid YAML: {error}") from error
+        content = parse_yaml(text, origin)
+    except UserError as error:
+        raise SweepError(str(error)) from error
     nodes = content if isinstance(content, list) else [content]
     if not nodes:
         raise SweepError(f"{origin} names no grid: give one, or a list of them")

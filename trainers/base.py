@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +19,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import Cache, UserError, check_choice, get_or_make, load_pretrained_weights
 from trainers.features import BatchFeatures, FrozenFeatures
 from trainers.prompted import PromptedCLIP
-from trainers.views import cached_views
+from trainers.views import cache_views
 
 PRECISIONS = ("fp16", "fp32", "bf16", "amp")
 
@@ -49,7 +50,7 @@ def load_backbone(cfg: Any, precision: str, device: torch.device, cache: Cache |
     name = cfg.MODEL.BACKBONE.NAME
     weights = "fp32" if precision == "amp" else precision
 
-    def load() -> nn.Module:
+    def load() -> CLIP:
         with torch.random.fork_rng(devices=[]):  # open_clip fills new models with random numbers
             return clip.load(name, weights, device).requires_grad_(False)
 
@@ -74,7 +75,9 @@ class PromptTrainer(TrainerX):
         model_name: name under which the trained module is registered, hence of its folder.
     """
 
+    model: PromptedCLIP
     node: str
+    scaler: torch.amp.GradScaler
     model_name = "prompt_learner"
     ignored_keys = ("token_prefix", "token_suffix")
 
@@ -132,7 +135,7 @@ class PromptTrainer(TrainerX):
                     f"DATALOADER.CACHED_VIEWS is {views}, but the image tower of "
                     f"{self.cfg.TRAINER.NAME} sees prompts: set it to 0"
                 )
-            self.train_loader_x = cached_views(
+            self.train_loader_x = cache_views(
                 self.train_loader_x,
                 views,
                 self.features,

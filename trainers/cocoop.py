@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -49,7 +50,7 @@ class ConditionalPromptLearner(ContextLearner):
     def forward(self, features: Tensor) -> clip.Prompts:
         """Return the prompts of normalised image features (m, embed_dim), a prefix for each."""
         # (n_ctx, width) + (m, 1, width)
-        return self._prompts(self.ctx + self.meta_net(features)[:, None])
+        return self._build_prompts(self.ctx + self.meta_net(features)[:, None])
 
 
 class ConditionalCLIP(PromptedCLIP):
@@ -60,9 +61,10 @@ class ConditionalCLIP(PromptedCLIP):
         prompts = self.prompt_learner(F.normalize(features, dim=-1))
         return self.logits(features, self.encode_text(prompts))
 
-    def fixed(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def fixed(self) -> Iterator[None]:
         """Do nothing: no prompt is that of all images."""
-        return nullcontext()
+        yield
 
 
 @TRAINER_REGISTRY.register()

@@ -37,6 +37,8 @@ class ContextLearner(nn.Module):
     """
 
     ctx: Tensor
+    token_prefix: Tensor
+    token_suffix: Tensor
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class ContextLearner(nn.Module):
     def lengths(self) -> tuple[int, ...]:
         return tuple(end + 1 - self.shared for end in self._ends)
 
-    def _prompts(self, contexts: Tensor) -> clip.Prompts:
+    def _build_prompts(self, contexts: Tensor) -> clip.Prompts:
         """Put each of m contexts, (m, n_ctx, width), between start and class names."""
         m, words = len(contexts), self.shared - 1 - self.n_ctx
         start = self.token_prefix[:1].expand(m, -1, -1)

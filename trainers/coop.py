@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import clip
 from dassl.engine import TRAINER_REGISTRY
@@ -28,6 +28,8 @@ class PromptLearner(ContextLearner):
     Raises:
         UserError: unknown position, and as :class:`ContextLearner`.
     """
+
+    order: Tensor
 
     def __init__(
         self,

@@ -42,11 +42,11 @@ def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     total = hashlib.blake2b(digest_size=16)
     for name, tensor in tensors:
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
-def image_list(items: Iterable[Datum]) -> str:
+def digest_images(items: Iterable[Datum]) -> str:
     """Return a hash of the paths, sizes and modification times of images, in their order."""
     total = hashlib.blake2b(digest_size=16)
     for item in items:
@@ -120,7 +120,7 @@ class FeatureCache:
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             warnings.warn(f"{path} cannot be used and is made again ({error})", stacklevel=4)
         features = compute()
-        metadata = {"facts": description, "digest": digest([("features", features)])}
+        metadata = {"inputs": description, "digest": digest([("features", features)])}
         try:
             with atomic_write(path) as file:
                 file.write(save({"features": features.cpu().contiguous()}, metadata))
@@ -225,7 +225,7 @@ class FrozenFeatures:
             return compute()
         inputs = {
             "transform": str(data.transform),
-            "images": image_list(data.data_source),
+            "images": digest_images(data.data_source),
             "batch_size": loader.batch_size,  # sums of floats depend on it in the last bits
         }
         return self.get(inputs, compute)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,8 @@ class MultiModalPromptLearner(ContextLearner):
         clip.UnsupportedBackboneError: the image tower is no vision transformer.
     """
 
+    proj: nn.Module
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -79,7 +82,7 @@ class MultiModalPromptLearner(ContextLearner):
         """Return the prompts of both towers, each image prompt that of its text prompt."""
         ctx, deep_text = self.ctx, tuple(self.compound_prompts_text)  # quantized as they are read
         projections = zip(self.compound_prompt_projections, deep_text, strict=True)
-        return self._prompts(ctx[None])._replace(  # the prefix is one: (1, n_ctx, text width)
+        return self._build_prompts(ctx[None])._replace(  # the prefix is one: (1, n_ctx, text width)
             deep_text=deep_text,
             image=self.proj(ctx),  # (n_ctx, vision width)
             deep_image=tuple(project(prompt) for project, prompt in projections),
@@ -124,28 +127,30 @@ class MaPLe(PromptTrainer):
     def trained_module(self) -> nn.Module:
         return self.model
 
-    def load_weights(self, module: nn.Module, path: str) -> None:
+    def load_weights(self, module: Any, path: str) -> None:
         """Load weights as every trainer does; those of a compact learner make this one compact."""
         learner = module.prompt_learner
         if _holds_compact_learner(path) and not learner.is_compact:
-            compact = _as_registered(learner.compact())
+            compact = _in_whole_model(learner.compact())
             qprompt.load_packed_(compact, path)
-            for constant in filter(lambda m: isinstance(m, Constant), compact.modules()):
-                constant.requires_grad_(False)  # nothing trains them, or quantizes them again
+            for part in compact.modules():
+                if isinstance(part, Constant):
+                    part.requires_grad_(False)  # nothing trains it, or quantizes it again
             module.prompt_learner = compact.prompt_learner
         else:
             super().load_weights(module, path)
 
-    def packed_modules(self, module: nn.Module) -> dict[str, nn.Module]:
+    def packed_modules(self, module: Any) -> dict[str, nn.Module]:
         """Return what QMaPLe packs: the model, and the compact learner."""
-        compact = _as_registered(module.prompt_learner.compact())
+        compact = _in_whole_model(module.prompt_learner.compact())
         if module.prompt_learner.is_compact:
             return {"": compact}
         return {"": module, "-inference": compact}
 
 
-def _as_registered(learner: nn.Module) -> nn.ModuleDict:
-    return nn.ModuleDict({"prompt_learner": learner})  # the name in checkpoints of the whole model
+def _in_whole_model(learner: nn.Module) -> nn.ModuleDict:
+    """Return a module whose tensors have the names that those of a whole model have."""
+    return nn.ModuleDict({"prompt_learner": learner})
 
 
 def _holds_compact_learner(path: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,6 +40,7 @@ class PromptedCLIP(nn.Module):
         UserError: unknown text encoding, or a negative chunk.
     """
 
+    backbone: CLIP
     frozen_image_tower = True
 
     def __init__(
@@ -54,7 +56,7 @@ class PromptedCLIP(nn.Module):
             raise UserError(f"TEXT_CHUNK is {text_chunk}: it is a number of prompts, or 0 for all")
         self.prompt_learner = prompt_learner
         self.backbone = backbone
-        self._text_options = {"full": text_encoding == "full", "chunk": text_chunk}
+        self._text_options: dict[str, Any] = {"full": text_encoding == "full", "chunk": text_chunk}
         self._fixed: tuple[clip.Prompts | None, Tensor] | None = None
 
     def forward(self, image: Tensor) -> Tensor:
@@ -117,14 +119,15 @@ class PromptedCLIP(nn.Module):
             return (image @ text.t()).float()
         return (text @ image[..., None]).squeeze(-1).float()
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         state = super().state_dict(*args, **kwargs)
-        frozen = kwargs.get("prefix", "") + "backbone."
-        for name in [name for name in state if name.startswith(frozen)]:
+        backbone = kwargs.get("prefix", "") + "backbone."
+        for name in [name for name in state if name.startswith(backbone)]:
             del state[name]
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         learned = {name: t for name, t in state_dict.items() if not name.startswith(FROZEN)}
-        own = {f"backbone.{name}": t for name, t in self.backbone.state_dict().items()}
-        return super().load_state_dict({**learned, **own}, *args, **kwargs)
+        # its own, so that strict loading misses nothing
+        frozen = {f"backbone.{name}": t for name, t in self.backbone.state_dict().items()}
+        return super().load_state_dict({**learned, **frozen}, *args, **kwargs)

@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 
 from dassl.data.samplers import index_and_seed
 from dassl.utils import ProgressBar
-from trainers.features import FrozenFeatures, digest, image_list
+from trainers.features import FrozenFeatures, digest, digest_images
 
 
 @torch.no_grad()
@@ -57,12 +57,12 @@ class ViewLoader:
         views = self.features.shape[1]
         for keys in self.loader.batch_sampler:
             indices, seeds = zip(*map(index_and_seed, keys), strict=True)
-            drawn = [seed % views for seed in seeds]
+            columns = [seed % views for seed in seeds]
             labels = default_collate([self.loader.dataset.labels(index) for index in indices])
-            yield {"img": self.features[list(indices), drawn], **labels}
+            yield {"img": self.features[list(indices), columns], **labels}
 
 
-def cached_views(
+def cache_views(
     loader: Any, views: int, features: FrozenFeatures, encode: Callable[[Tensor], Tensor]
 ) -> ViewLoader:
     """Draw views of all images of a training loader, and return the batches of their features.
@@ -75,7 +75,7 @@ def cached_views(
     seeds = torch.randint(2**63 - 1, (len(loader.dataset), views))
     inputs = {
         "transform": str(loader.dataset.transform),
-        "images": image_list(loader.dataset.data_source),
+        "images": digest_images(loader.dataset.data_source),
         "seeds": digest([("seeds", seeds)]),
     }
     return ViewLoader(loader, features.get(inputs, lambda: encode_views(loader, seeds, encode)))

@@ -56,7 +56,7 @@ class ZeroshotCLIP(TrainerX):
     def scores(self, loader: Any) -> Iterator[tuple[Tensor, Tensor]]:
         return super().scores(self.features.batches(loader, self.model.encode_image))
 
-    def train(self) -> None:
+    def train(self) -> None:  # type: ignore[override]
         """Nothing to learn: test at once, so that sweeps can treat all trainers alike."""
         self.test()
 

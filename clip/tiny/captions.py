@@ -29,42 +29,42 @@ TEMPLATES = (
     "this is a picture that shows a {}.",
     "in the middle of this image you can see a single {}.",
 )
-_STATED = 0.4
-_WITH_KIND = 0.5
+TRAIT_PROBABILITY = 0.4  # that a caption states a trait
+KIND_PROBABILITY = 0.5  # that it says whether the character is a digit or a letter
 
 
-def caption(label: int, traits: list[int], chance: random.Random) -> tuple[str, list[bool]]:
+def caption(label: int, traits: list[int], generator: random.Random) -> tuple[str, list[bool]]:
     """Describe one image: a template, some of its traits, and the character's name.
 
     Args:
         label: index of the character.
         traits: index of each trait's word in ``TRAITS``.
-        chance: source of all randomness.
+        generator: source of all randomness.
 
     Returns:
         The caption, and which of the traits it states.
     """
-    stated = [index > 0 and chance.random() < _STATED for index in traits]
+    stated = [index > 0 and generator.random() < TRAIT_PROBABILITY for index in traits]
     words = [TRAITS[j][index] for j, index in enumerate(traits) if stated[j]]
-    if chance.random() < _WITH_KIND:
+    if generator.random() < KIND_PROBABILITY:
         words.append("digit" if label < 10 else "letter")
-    return chance.choice(TEMPLATES).format(" ".join([*words, NAMES[label]])), stated
+    return generator.choice(TEMPLATES).format(" ".join([*words, NAMES[label]])), stated
 
 
-def captions(labels: Tensor, traits: Tensor, chance: random.Random) -> tuple[Tensor, Tensor]:
+def captions(labels: Tensor, traits: Tensor, generator: random.Random) -> tuple[Tensor, Tensor]:
     """Describe n images, and tell which caption is true of which image.
 
     Args:
         labels: (n,) characters.
         traits: (n, len(TRAITS)).
-        chance: source of all randomness.
+        generator: source of all randomness.
 
     Returns:
         Token ids (n, 77), and booleans (n images, n captions): the caption's character is that of
         the image, and so is every trait that it states.
     """
     described = [
-        caption(label, row, chance)
+        caption(label, row, generator)
         for label, row in zip(labels.tolist(), traits.tolist(), strict=True)
     ]
     tokens = tokenize([text for text, _ in described])
@@ -74,6 +74,6 @@ def captions(labels: Tensor, traits: Tensor, chance: random.Random) -> tuple[Ten
 
 
 def vocabulary() -> Tensor:
-    """Ids of all tokens that captions can contain, ascending."""
+    """Return the ids of all tokens that captions can contain, ascending."""
     words = [word for trait in TRAITS for word in trait]
     return tokenize([*TEMPLATES, *words, *NAMES, "digit", "letter"]).unique()

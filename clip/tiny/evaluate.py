@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 
 import torch
-import torch.nn.functional as F
-from open_clip.model import build_model_from_openai_state_dict
+from open_clip.model import CLIP, build_model_from_openai_state_dict
 from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from clip.text import encode_text
 from clip.tiny import WEIGHTS_PATH, state_dict
@@ -23,7 +23,7 @@ from clip.tokenizer import tokenize
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """scikit-learn's digits as images (1797, 3, 32, 32) in [0, 1], and their labels."""
+    """Return scikit-learn's digits as images (1797, 3, 32, 32) in [0, 1], and their labels."""
     data = load_digits()
     images = torch.from_numpy(data.images).float().div(16)[:, None]
     images = F.interpolate(images, (IMAGE_SIZE, IMAGE_SIZE), mode="bicubic").clamp(0, 1)
@@ -31,7 +31,7 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 def held_out_characters(copies: int = 20) -> tuple[Tensor, Tensor]:
-    """Distorted characters in the held-out fonts, and their labels."""
+    """Return distorted characters in the held-out fonts, and their labels."""
     glyphs = glyph_bank(HELD_OUT_FONTS, pen=False).repeat(1, copies, 1, 1)
     labels = torch.arange(len(CHARACTERS)).repeat_interleave(glyphs.shape[1])
     images, _ = distort(glyphs.flatten(0, 1), IMAGE_SIZE, torch.Generator().manual_seed(0))
@@ -39,8 +39,8 @@ def held_out_characters(copies: int = 20) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, prompts: list[str]) -> float:
-    """Zero-shot accuracy in percent, prompt i being class i."""
+def accuracy(model: CLIP, images: Tensor, labels: Tensor, prompts: list[str]) -> float:
+    """Return the zero-shot accuracy in percent, prompt i being class i."""
     image = model.encode_image(preprocess(images), normalize=True)
     text = F.normalize(encode_text(model, tokenize(prompts)), dim=-1)
     return 100 * (image @ text.t()).argmax(1).eq(labels).float().mean().item()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn import functional as F
 
 from clip.tiny.pen import VARIANTS, Stroke
 
@@ -137,7 +137,7 @@ def _stroke(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]
 
 
 def _warp(n: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sampling grid (n, size, size, 2) of a random affine map and a smooth random displacement."""
+    """Draw an affine map and a smooth displacement: a sampling grid (n, size, size, 2), traits."""
     angle = torch.randn(n, generator=generator) * 0.15
     shear = _uniform(n, -0.3, 0.3, generator)
     scale = _uniform(n, 0.75, 1.2, generator)
@@ -155,7 +155,7 @@ def _warp(n: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor
 
 
 def _resolution(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Half of the images pass through a coarser pixel grid, as scans and thumbnails do."""
+    """Pass five of eight images through a coarser pixel grid, as scans and thumbnails do."""
     size = images.shape[-1]
     choice = torch.randint(8, (len(images),), generator=generator)
     out = images.clone()

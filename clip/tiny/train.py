@@ -13,9 +13,10 @@ import random
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms.functional import normalize
 from tqdm import tqdm
 
@@ -27,13 +28,13 @@ from clip.tiny.render import CHARACTERS, distort, glyph_bank
 IMAGE_SIZE = 32
 
 
-def preprocess(images: torch.Tensor) -> torch.Tensor:
+def preprocess(images: Tensor) -> Tensor:
     """Normalise images in [0, 1] with the channel means and deviations of CLIP."""
     return normalize(images, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
 
 
 def new_model() -> CLIP:
-    """A randomly initialised CLIP in OpenAI's layout: 32 x 32 pixels, width 128, 4 + 4 layers."""
+    """Return a new CLIP in OpenAI's layout: 32 x 32 pixels, width 128, 4 + 4 layers."""
     return CLIP(
         embed_dim=128,
         vision_cfg=CLIPVisionCfg(
@@ -57,7 +58,7 @@ def train(steps: int, batch: int, learning_rate: float, seed: int) -> CLIP:
     generator = torch.Generator().manual_seed(seed)
     model = new_model().train()
     glyphs = glyph_bank()
-    chance = random.Random(seed)
+    caption_generator = random.Random(seed)
     decay = [p for p in model.parameters() if p.ndim >= 2]
     rest = [p for p in model.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW(
@@ -75,7 +76,7 @@ def train(steps: int, batch: int, learning_rate: float, seed: int) -> CLIP:
         labels = torch.randint(len(CHARACTERS), (batch,), generator=generator)
         fonts = torch.randint(glyphs.shape[1], (batch,), generator=generator)
         images, traits = distort(glyphs[labels, fonts], IMAGE_SIZE, generator)
-        tokens, true = captions(labels, traits, chance)
+        tokens, true = captions(labels, traits, caption_generator)
         image = model.encode_image(preprocess(images), normalize=True)
         text = F.normalize(encode_text(model, tokens), dim=-1)
         logits = model.logit_scale.exp() * image @ text.t()

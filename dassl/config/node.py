@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode as YacsNode
 from yacs.config import _check_and_coerce_cfg_value_type as coerce
 
-from dassl.utils import UserError
+from dassl.utils import UserError, parse_yaml, short_repr
 from dassl.utils.registry import nearest
 
 BASE_KEY = "_BASE_"
@@ -33,15 +32,30 @@ class CfgNode(YacsNode):
             UnknownConfigKeyError: the file has a key that the tree has not.
             UserError: a value is of another type than the default, or the file is not YAML.
         """
-        with open(cfg_filename, encoding="utf-8") as file:
+        self._merge_file(os.fspath(cfg_filename), ())
+
+    def _merge_file(self, path: str, built_on_it: tuple[str, ...]) -> None:
+        origin = f'the file "{path}"'
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UserError(f"{origin} is no regular file: give a YAML file")
+        if os.path.realpath(path) in built_on_it:
+            raise UserError(f"{origin} builds on itself: correct its key {BASE_KEY}")
+        with open(path, encoding="utf-8-sig") as file:
             try:
-                other = self.load_cfg(file)
-            except yaml.YAMLError as error:
-                raise UserError(f'"{cfg_filename}" is not valid YAML: {error}') from error
+                # not yacs's load_cfg, which runs a file whose name ends in .py
+                content = parse_yaml(file.read(), origin)
+            except UnicodeDecodeError as error:
+                raise UserError(f"{origin} is not UTF-8 ({error}): save it as that") from error
+        if not isinstance(content, dict | None):
+            raise UserError(f"{origin} holds no keys and values, but {short_repr(content)}")
+        other = dict(content or {})
         base = other.pop(BASE_KEY, None)
-        if base:
-            self.merge_from_file(os.path.join(os.path.dirname(cfg_filename), base))
-        self._merge(_leaves(other), f'the file "{cfg_filename}"')
+        if base is not None:
+            if not isinstance(base, str) or not base:
+                raise UserError(f"{BASE_KEY} in {origin} must name a file, got {short_repr(base)}")
+            above = (*built_on_it, os.path.realpath(path))
+            self._merge_file(os.path.join(os.path.dirname(path), base), above)
+        self._merge(_leaves(other), origin)
 
     def merge_from_other_cfg(self, cfg_other: YacsNode) -> None:
         """Merge another tree; raises as :meth:`merge_from_file`."""
@@ -58,7 +72,7 @@ class CfgNode(YacsNode):
     def _merge(self, pairs: Any, origin: str) -> None:
         for full_key, value in pairs:
             *parents, key = full_key.split(".")
-            node = self
+            node: Any = self
             for parent in parents:
                 if parent not in node and node.is_new_allowed():
                     setattr(node, parent, CfgNode(new_allowed=True))
@@ -82,7 +96,9 @@ class CfgNode(YacsNode):
 
 def _coerce(value: Any, default: Any, full_key: str, origin: str) -> Any:
     if isinstance(default, YacsNode):
-        raise UserError(f'"{full_key}" in {origin} is a section and takes no value: {value!r}')
+        raise UserError(
+            f'"{full_key}" in {origin} is a section and takes no value: {short_repr(value)}'
+        )
     if isinstance(default, float) and type(value) is int:
         return float(value)
     try:
@@ -90,7 +106,7 @@ def _coerce(value: Any, default: Any, full_key: str, origin: str) -> Any:
     except ValueError:
         raise UserError(
             f'"{full_key}" in {origin} must be a {type(default).__name__} (default: {default!r}), '
-            f"got the {type(value).__name__} {value!r}"
+            f"got the {type(value).__name__} {short_repr(value)}"
         ) from None
 
 

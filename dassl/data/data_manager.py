@@ -19,7 +19,7 @@ from dassl.utils import Cache, UserError, choose_device, distributed, get_or_mak
 Transform = Callable[[Any], Any]
 
 
-class DatasetWrapper(Dataset):  # type: ignore[type-arg]
+class DatasetWrapper(Dataset[dict[str, Any]]):
     """Items as dicts with img, label, domain, impath and index.
 
     Args:
@@ -167,14 +167,14 @@ class DataManager:
 
     def show_dataset_summary(self, cfg: CfgNode) -> None:
         """Print the name of the data set and the sizes of its splits."""
+        data = self.dataset
+        splits = {"train_x": data.train_x, "val": data.val, "test": data.test}
         rows = {
             "Dataset": cfg.DATASET.NAME,
             "Source": cfg.DATASET.SOURCE_DOMAINS,
             "Target": cfg.DATASET.TARGET_DOMAINS,
             "# classes": f"{self.num_classes:,}",
-            "# train_x": f"{len(self.dataset.train_x):,}",
-            "# val": self.dataset.val and f"{len(self.dataset.val):,}",
-            "# test": f"{len(self.dataset.test):,}",
+            **{f"# {name}": items and f"{len(items):,}" for name, items in splits.items()},
         }
         rows = {name: str(value) for name, value in rows.items() if value}
         rule = f"{'-' * 9}  {'-' * max(map(len, rows.values()))}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any
@@ -15,6 +15,7 @@ from dassl.data.samplers import index_and_seed
 from dassl.utils import UserError, read_image
 
 BATCHES_AHEAD = 2
+Pixels = list[Future[torch.Tensor]]
 
 
 class PixelCache:
@@ -70,7 +71,7 @@ class PixelCache:
             self.used += pixels.nbytes
 
 
-class PixelLoader(DataLoader):  # type: ignore[type-arg]
+class PixelLoader(DataLoader[Any]):
     """Batches of a :class:`DatasetWrapper` with an :class:`ImageTransform`.
 
     While one batch trains, threads decode the next ones. Images and their order, crops and flips
@@ -86,6 +87,9 @@ class PixelLoader(DataLoader):  # type: ignore[type-arg]
         options: how samples form batches; see :class:`torch.utils.data.DataLoader`.
     """
 
+    dataset: Any
+    batch_sampler: Any
+
     def __init__(
         self, dataset: Any, cache: PixelCache, device: torch.device, threads: int, **options: Any
     ) -> None:
@@ -95,7 +99,7 @@ class PixelLoader(DataLoader):  # type: ignore[type-arg]
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         items = self.dataset.data_source
         self.cache.start_run(item.impath for item in items)
-        coming: deque[tuple[list[int], list[int | None], list[Future[torch.Tensor]]]] = deque()
+        coming: deque[tuple[Sequence[int], Sequence[int | None], Pixels]] = deque()
         with ThreadPoolExecutor(self.threads) as pool:
             for keys in self.batch_sampler:
                 indices, seeds = zip(*map(index_and_seed, keys), strict=True)
@@ -107,7 +111,7 @@ class PixelLoader(DataLoader):  # type: ignore[type-arg]
                 yield self._batch(*coming.popleft())
 
     def _batch(
-        self, indices: list[int], seeds: list[int | None], pixels: list[Future[torch.Tensor]]
+        self, indices: Sequence[int], seeds: Sequence[int | None], pixels: Pixels
     ) -> dict[str, Any]:
         images = [future.result() for future in pixels]
         return {

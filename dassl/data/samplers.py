@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, Sampler, SequentialSampler
 from dassl.utils import check_choice, distributed
 
 
-class RandomSampler(Sampler):  # type: ignore[type-arg]
+class RandomSampler(Sampler[tuple[int, int]]):
     """Draws a permutation, and with each index a seed for the augmentation of that sample.
 
     Both come from the main generator of torch when an epoch starts. So what a sample looks like
@@ -35,7 +35,7 @@ class SharedBatchSampler(BatchSampler):
 
     def __iter__(self) -> Iterator[list[Any]]:
         batches = list(super().__iter__())  # drawn by all, so that their generators go on alike
-        return map(distributed.share, distributed.broadcast(batches))
+        return (list(distributed.share(batch)) for batch in distributed.broadcast(batches))
 
 
 def index_and_seed(key: int | tuple[int, int]) -> tuple[int, int | None]:
@@ -46,7 +46,7 @@ def index_and_seed(key: int | tuple[int, int]) -> tuple[int, int | None]:
 _SAMPLERS = {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampler}
 
 
-def build_sampler(sampler_type: str, data_source: Sized) -> Sampler:  # type: ignore[type-arg]
+def build_sampler(sampler_type: str, data_source: Sized) -> Sampler[Any]:
     """Build a sampler.
 
     Args:

@@ -6,12 +6,11 @@ import datetime
 import os.path as osp
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from dassl.config import CfgNode
 from dassl.data import DataManager
@@ -48,6 +47,7 @@ class TrainerBase:
     """A training loop with hooks, on models that are saved, loaded and stepped by name.
 
     Attributes:
+        model: what :meth:`SimpleTrainer.build_model` builds, if it goes by this name.
         ignored_keys: endings of tensor names that are neither saved nor loaded, because they
             follow from the class names of a run and not from its training.
         epochs_done: epochs that the current weights were trained for; None before training.
@@ -56,13 +56,14 @@ class TrainerBase:
         scaler: gradient scaler of a trainer that has one; a part of checkpoints.
     """
 
+    model: Any
     ignored_keys: tuple[str, ...] = ()
     scaler: torch.amp.GradScaler | None = None
 
     def __init__(self) -> None:
-        self._models: OrderedDict[str, nn.Module] = OrderedDict()
-        self._optims: OrderedDict[str, torch.optim.Optimizer | None] = OrderedDict()
-        self._scheds: OrderedDict[str, Any] = OrderedDict()
+        self._models: dict[str, nn.Module] = OrderedDict()
+        self._optims: dict[str, torch.optim.Optimizer | None] = OrderedDict()
+        self._scheds: dict[str, Any] = OrderedDict()
         self.epochs_done: int | None = None
         self.weights_path: str | None = None
         self.batch_share = 1 / distributed.world_size()
@@ -453,7 +454,7 @@ class SimpleTrainer(TrainerBase):
         print(f"Evaluate on the *{split}* set")
         for scores, labels in distributed.gather(self.scores(loader)):
             self.evaluator.process(scores, labels)
-        metrics = self.evaluator.evaluate() if distributed.is_main() else None
+        metrics: dict[str, float] = self.evaluator.evaluate() if distributed.is_main() else {}
         metrics = distributed.broadcast(metrics)
         for name, value in metrics.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -489,7 +490,7 @@ class SimpleTrainer(TrainerBase):
             **self.run_summary(),
         }
 
-    def scores(self, loader: DataLoader) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def scores(self, loader: Iterable[Any]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield scores (batch, classes) and labels (batch,) for each batch of ``loader``.
 
         Of several processes, each has a loader over its own part of the images.
@@ -542,9 +543,7 @@ class TrainerX(SimpleTrainer):
             self.write_scalar("train/lr", self.get_current_lr(), step)
             end = time.time()
 
-    def parse_batch_train(
-        self, batch: dict[str, Any]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[torch.Tensor, ...]:
         """Return images (batch, 3, H, W), labels and domains (batch,), on the device."""
         image, label, domain = (batch[key].to(self.device) for key in ("img", "label", "domain"))
         return image, label, domain

@@ -22,7 +22,7 @@ def compute_accuracy(
     Returns:
         A tensor of shape (1,) for each k.
     """
-    if isinstance(output, list | tuple):
+    if not isinstance(output, torch.Tensor):
         output = output[0]
     k = min(max(topk), output.shape[1])
     hits = output.topk(k, dim=1).indices == target.view(-1, 1)

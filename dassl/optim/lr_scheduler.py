@@ -23,13 +23,15 @@ class EpochLR(LRScheduler):
         lr_at: function of a group's base learning rate and the epochs done.
     """
 
+    base_lrs: list[Any]  # floats, or tensors if the optimizer's are
+
     def __init__(
         self, optimizer: torch.optim.Optimizer, lr_at: Callable[[float, int], float]
     ) -> None:
         self.lr_at = lr_at
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         """Return the learning rate of each group for the current epoch."""
         return [self.lr_at(base_lr, self.last_epoch) for base_lr in self.base_lrs]
 

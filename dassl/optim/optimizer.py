@@ -37,15 +37,15 @@ def build_optimizer(
         raise UserError("Nothing to optimize: the model has no parameters")
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
     momentum = {"momentum": optim_cfg.MOMENTUM}
-    betas = {"betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)}
+    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
     if name == "sgd":
         damping = {"dampening": optim_cfg.SGD_DAMPNING, "nesterov": optim_cfg.SGD_NESTEROV}
         return torch.optim.SGD(param_groups, **common, **momentum, **damping)
     if name in ("adam", "amsgrad"):
-        return torch.optim.Adam(param_groups, **common, **betas, amsgrad=name == "amsgrad")
+        return torch.optim.Adam(param_groups, **common, betas=betas, amsgrad=name == "amsgrad")
     if name == "adamw":
-        return torch.optim.AdamW(param_groups, **common, **betas)
+        return torch.optim.AdamW(param_groups, **common, betas=betas)
     if name == "radam":
-        return torch.optim.RAdam(param_groups, **common, **betas)
+        return torch.optim.RAdam(param_groups, **common, betas=betas)
     alpha = optim_cfg.RMSPROP_ALPHA
     return torch.optim.RMSprop(param_groups, **common, **momentum, alpha=alpha)

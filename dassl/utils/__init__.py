@@ -10,7 +10,7 @@ from dassl.utils.checkpoint import (
     resume_from_checkpoint,
     save_checkpoint,
 )
-from dassl.utils.errors import UserError
+from dassl.utils.errors import UserError, short_repr
 from dassl.utils.files import (
     ImageReadError,
     OutputDirError,
@@ -19,6 +19,7 @@ from dassl.utils.files import (
     copy_file,
     listdir_nohidden,
     mkdir_if_missing,
+    parse_yaml,
     read_image,
     read_json,
     write_json,

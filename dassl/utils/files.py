@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
 from PIL import Image
 
 from dassl.utils.errors import UserError
@@ -84,8 +85,8 @@ def _umask() -> int:
 
 
 def read_json(fpath: str | os.PathLike[str]) -> Any:
-    """Read a JSON file."""
-    with open(fpath, encoding="utf-8") as file:
+    """Read a JSON file in UTF-8, with or without a byte-order mark."""
+    with open(fpath, encoding="utf-8-sig") as file:
         return json.load(file)
 
 
@@ -97,6 +98,40 @@ def write_json(obj: Any, fpath: str | os.PathLike[str]) -> None:
     text = re.sub(flat, lambda match: "[" + re.sub(r"\n *", " ", match[1]) + "]", text)
     with atomic_write(fpath, "w") as file:
         file.write(text + "\n")
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, where YAML takes the last one silently."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f'the key "{key.value}" stands there twice', key.start_mark
+                    )
+                seen.add(key.value)
+        return node
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """Return what YAML says, without executing anything that it names.
+
+    Args:
+        text: the YAML.
+        origin: where it comes from, for messages.
+
+    Raises:
+        UserError: it is not YAML, is nested too deeply, or has a key twice in one mapping.
+    """
+    try:
+        return yaml.load(text, _UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{origin} is not valid YAML: {error}") from error
+    except RecursionError:
+        raise UserError(f"{origin} is nested too deeply for a configuration") from None
 
 
 def check_isfile(fpath: str | os.PathLike[str]) -> bool:

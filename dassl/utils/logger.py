@@ -102,7 +102,7 @@ def _create(path: str) -> TextIO:
     raise AssertionError("unreachable")
 
 
-class ProgressBar(tqdm):  # type: ignore[type-arg]
+class ProgressBar(tqdm):
     """A bar over batches on stderr if that is a terminal, and log lines on stdout.
 
     Where both would meet on one terminal, the lines go to the log file only.

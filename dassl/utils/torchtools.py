@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
 
 def count_num_param(
-    model: nn.Module | None = None, params: Iterable[nn.Parameter] | dict | None = None
+    model: nn.Module | None = None, params: Iterable[nn.Parameter] | dict[str, Any] | None = None
 ) -> int:
     """Return how many numbers the parameters of ``model``, or ``params``, hold.
 
@@ -19,9 +20,8 @@ def count_num_param(
         params = model.parameters()
     if params is None:
         raise ValueError("count_num_param() needs a model or params")
-    if isinstance(params, dict):
-        params = params["params"]
-    return sum(p.numel() for p in params)
+    parameters: Iterable[nn.Parameter] = params["params"] if isinstance(params, dict) else params
+    return sum(p.numel() for p in parameters)
 
 
 def open_all_layers(model: nn.Module) -> None:

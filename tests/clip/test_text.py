@@ -12,7 +12,7 @@ from open_clip import IMAGENET_CLASSNAMES
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 import clip
-from clip.prefix import layout
+from clip.prefix import lay_out
 
 TEXTS = [
     "a photo of a dog.",
@@ -131,14 +131,14 @@ def test_deep_prompts_shared_and_over_all_positions_agree(model, options):
 
 @given(lengths=st.lists(st.integers(1, 76), min_size=1, max_size=40))
 def test_layout_packs_every_token_once_and_lets_it_attend_to_its_own_text(lengths):
-    texts = layout(tuple(lengths), torch.device("cpu"))
+    layout = lay_out(tuple(lengths), torch.device("cpu"))
     places = list(
-        zip(texts.text.flatten().tolist(), texts.position.flatten().tolist(), strict=True)
+        zip(layout.text.flatten().tolist(), layout.position.flatten().tolist(), strict=True)
     )
-    assert [places[i] for i in texts.end] == [(i, n - 1) for i, n in enumerate(lengths)]
-    mask = texts.attn_mask.flatten(0, 1)  # what each token attends to, within its row
-    row_length = texts.text.shape[1]
-    for i, (length, end) in enumerate(zip(lengths, texts.end.tolist(), strict=True)):
+    assert [places[i] for i in layout.end] == [(i, n - 1) for i, n in enumerate(lengths)]
+    mask = layout.attn_mask.flatten(0, 1)  # what each token attends to, within its row
+    row_length = layout.text.shape[1]
+    for i, (length, end) in enumerate(zip(lengths, layout.end.tolist(), strict=True)):
         for place in range(end - length + 1, end + 1):
             start = place - place % row_length
             attended = [places[start + j] for j in mask[place].nonzero().flatten().tolist()]
@@ -149,7 +149,7 @@ def test_layout_packs_every_token_once_and_lets_it_attend_to_its_own_text(length
 def test_layout_of_class_names_has_little_padding(extra):
     ends = clip.tokenize([f"{name}." for name in IMAGENET_CLASSNAMES]).argmax(dim=-1)
     lengths = tuple((ends + extra).tolist())
-    assert layout(lengths, torch.device("cpu")).text.numel() < 1.1 * sum(lengths)
+    assert lay_out(lengths, torch.device("cpu")).text.numel() < 1.1 * sum(lengths)
 
 
 def saved_bytes(encode):

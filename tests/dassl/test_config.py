@@ -1,7 +1,10 @@
+import os
+
 import pytest
 from yacs.config import CfgNode as YacsNode
 
 from dassl.config import UnknownConfigKeyError, clean_cfg, get_cfg_default
+from dassl.utils import UserError
 
 
 @pytest.fixture
@@ -95,3 +98,64 @@ def test_new_allowed_nodes_take_new_keys(cfg):
 def test_clean_cfg(cfg):
     clean_cfg(cfg, "CoOp")
     assert set(cfg.TRAINER) == {"NAME", "COOP"}
+
+
+def test_nothing_but_yaml_is_a_configuration(cfg, tmp_path):
+    ran = tmp_path / "ran"
+    program = tmp_path / "config.py"
+    program.write_text(f"open({str(ran)!r}, 'w')\ncfg = dict(SEED=1)\n")
+    file = tmp_path / "file.yaml"
+    file.write_text("_BASE_: config.py\n")
+    for path in (program, file):
+        with pytest.raises(UserError, match="config.py"):
+            cfg.merge_from_file(path)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"_BASE_: file.yaml", "builds on itself"),
+        (b"_BASE_: [file.yaml]", "must name a file"),
+        (b"- SEED", "holds no keys and values"),
+        (b"SEED", "holds no keys and values"),
+        (b"SEED: 1\nVERBOSE: True\nSEED: 2", 'the key "SEED" stands there twice'),
+        (b"OPTIM: {LR: 1, LR: 2}", 'the key "LR" stands there twice'),
+        ("OUTPUT_DIR: \u00fc".encode("latin-1"), "not UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_files_that_are_no_configuration(cfg, tmp_path, content, message):
+    file = tmp_path / "file.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        cfg.merge_from_file(file)
+    assert len(str(caught.value)) < 1000
+
+
+def test_long_values_do_not_fill_the_screen(cfg, tmp_path):
+    lists = ["- &a [x, x, x, x, x, x, x, x, x]"]
+    for before, name in zip("abcdefg", "bcdefgh", strict=True):
+        lists.append(f"- &{name} [{', '.join([f'*{before}'] * 9)}]")
+    file = tmp_path / "bomb.yaml"  # 400 bytes that say 9^8 letters
+    file.write_text("SEED:\n" + "\n".join(lists))
+    with pytest.raises(UserError, match="SEED") as caught:
+        cfg.merge_from_file(file)
+    assert len(str(caught.value)) < 1000
+
+
+def test_files_that_are_not_regular(cfg, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(UserError, match="no regular file"):
+            cfg.merge_from_file(path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OSError, match="loop"):
+        cfg.merge_from_file(tmp_path / "loop")
+
+
+def test_byte_order_mark_of_windows_editors(cfg, tmp_path):
+    file = tmp_path / "file.yaml"
+    file.write_bytes(b"\xef\xbb\xbfSEED: 7\n")
+    cfg.merge_from_file(file)
+    assert cfg.SEED == 7

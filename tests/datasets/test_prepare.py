@@ -113,6 +113,42 @@ def test_caltech101(downloads, archives, real_root, tmp_path):
     assert os.listdir(folder) == ["101_ObjectCategories"] and len(files(folder)) > 10
 
 
+@pytest.fixture
+def replaced(archives):
+    """Write other archives; the true ones are put back."""
+    before = {path: path.read_bytes() for path in archives.iterdir()}
+    yield archives
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "{root}/outside.txt", "link"])
+@pytest.mark.parametrize(
+    ("dataset", "archive"),
+    [("FGVCAircraft", "fgvc-aircraft-2013b.tar.gz"), ("OxfordPets", "images.tar.gz")],
+)
+def test_a_tar_archive_stays_in_its_folder(downloads, replaced, tmp_path, dataset, archive, name):
+    with tarfile.open(replaced / archive, "w:gz") as file:
+        member = tarfile.TarInfo(name.format(root=tmp_path))
+        if name == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "../../.."
+        file.addfile(member)
+    with pytest.raises(PrepareError, match=f"{dataset} could not be downloaded"):
+        prepare(dataset, str(tmp_path / "root"))
+    assert os.listdir(tmp_path) == ["root"] and not list(tmp_path.rglob("link"))
+    assert tarfile.TarFile.extraction_filter is None
+
+
+def test_a_zip_archive_stays_in_its_folder(downloads, replaced, real_root, tmp_path):
+    with zipfile.ZipFile(replaced / "EuroSAT.zip", "w") as archive:
+        archive.writestr("../../../outside.txt", "")
+        archive.writestr(f"{tmp_path}/outside.txt", "")
+        for path in (real_root / "eurosat/2750").glob("*/*_1*.jpg"):
+            archive.write(path, path.relative_to(real_root / "eurosat"))
+    prepare("EuroSAT", str(tmp_path / "root"))
+    assert os.listdir(tmp_path) == ["root"] and os.listdir(tmp_path / "root") == ["eurosat"]
+
+
 def test_the_names_of_flowers_are_those_of_the_published_split(
     downloads, published_split, tmp_path
 ):

@@ -202,6 +202,10 @@ GOOD = ["a/0.png", 0, "a"]
         ([["a/1.png", 10**12, "b"], GOOD], "'b' has 1000000000000"),
         ([["a/0.png", 1, "a"]], "labels 0 to 0, but 'a' has 1"),
         ([], "train holds no images"),
+        ([["../a.png", 0, "a"]], r"train\[0\] names '../a.png', outside of"),
+        ([["a/../../a.png", 0, "a"]], "outside of"),
+        ([["/etc/passwd", 0, "a"]], "outside of"),
+        ([["..\\a.png", 0, "a"]], "outside of"),
     ],
 )
 def test_malformed_split_files(tmp_path, text, message):
@@ -212,6 +216,17 @@ def test_malformed_split_files(tmp_path, text, message):
     with pytest.raises(SplitError, match=message) as error:
         read_split(str(path), str(tmp_path))
     assert str(path) in str(error.value)
+
+
+def test_split_file_of_windows(tmp_path):
+    for name in ("0.png", "1.png"):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / "a" / name).touch()
+    content = {"train": [["a\\0.png", 0, "a"]], "val": [], "test": [["a\\1.png", 0, "a"]]}
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    (item,) = read_split(str(path), str(tmp_path)).train
+    assert item.impath == str(tmp_path / "a" / "0.png")
 
 
 def test_classes_without_training_or_test_images():

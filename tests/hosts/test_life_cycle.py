@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from qprompt import named_quantizers, quantize_, step_, unpack
+from qprompt import named_quantizers, quantize_, read_metadata, step_, unpack
 from qprompt.dassl import quantized
 
 ADAPTIVE = {"BITS": 2, "INTERVAL": 2, "KL_THRESHOLD": 0.0}
@@ -76,9 +76,21 @@ def test_evaluation_repeats_what_training_ended_with(host, learner, mode, final,
     again = host.build("Q" + learner, "evaluation", **options)
     again.load_model(run.output_dir, epoch=None if final == "best_val" else 3)
     assert same(values(again), values(run)) and equal(learner, logits(again), expected)
-    file = "prompt-best.safetensors" if final == "best_val" else "prompt.safetensors"
-    packed = unpack(os.path.join(folder(run), file))
+    file, checkpoint = "prompt.safetensors", "model.pth.tar-3"
+    if final == "best_val":
+        file, checkpoint = "prompt-best.safetensors", "model-best.pth.tar"
+    file, checkpoint = (os.path.join(folder(run), name) for name in (file, checkpoint))
+    packed = unpack(file)
     assert same({name: packed[name] for name in values(run)}, values(run))
+    plain = registered(host.build(learner, "plain")).named_parameters()
+    assert packed.keys() == {name for name, weight in plain if weight.requires_grad}
+    epoch = torch.load(checkpoint, weights_only=False)["epoch"]
+    assert read_metadata(file) == {
+        "trainer": "Q" + learner,
+        "backbone": "miniature",
+        "ctx_init": "a photo of a",
+        "epoch": str(epoch),
+    }
     again.test()
     assert "accuracy: " in capsys.readouterr().out.split("=> result")[-1]
 
@@ -117,14 +129,19 @@ def old_checkpoint(run, directory):
 
 
 @pytest.mark.parametrize("way", ["load_model", "INIT_WEIGHTS"])
-def test_checkpoint_of_the_plain_trainer(host, learner, way, tmp_path):
+def test_checkpoint_of_the_plain_trainer(host, learner, way, tmp_path, capsys):
     plain = host.build(learner, "plain")
     plain.train()
     path = old_checkpoint(plain, tmp_path / "old")
     init = {"MODEL__INIT_WEIGHTS": path} if way == "INIT_WEIGHTS" else {}
     run = host.build("Q" + learner, BITS=2, **init)
     if not init:
+        capsys.readouterr()
         run.load_model(str(tmp_path / "old"), epoch=50)
+        printed = capsys.readouterr().out
+        for name in values(run):
+            line = f"QPrompt: {name}, bits=2, codebook=kmeans, normalize=True, fits="
+            assert line in printed
     learned = {name: p for name, p in registered(plain).named_parameters() if p.requires_grad}
     quantize_(registered(plain), 2)
     assert same(values(run), values(plain))
@@ -251,22 +268,3 @@ def test_trainer_that_wraps_its_model(host, learner, monkeypatch):
     again.load_model(single.output_dir, epoch=3)
     assert same(values(again), values(single))
     assert equal(learner, logits(again), logits(single))
-
-
-def test_summaries_gain_the_number_of_fits(host):
-    quantized(host.trainers.CoOp)
-    quantized(host.trainers.ProGrad)
-    for name, keys in (("QCoOp", {"loss", "refits"}), ("QProGrad", {"refits"})):
-        run = host.build(name, **ADAPTIVE)
-        run.num_batches, run.batch_idx = 9, 0
-        summary = run.forward_backward(run.train_loader_x[0])
-        assert set(summary) == keys and summary["refits"] == 0.0
-
-
-def test_packed_prompt_of_a_host_that_saves_elsewhere(host, monkeypatch, tmp_path):
-    quantized(host.trainers.CoOp)
-    run = host.build("QCoOp")
-    monkeypatch.setattr(host.trainers.CoOp, "save_model", lambda *_, **__: None)
-    run.save_model(0, str(tmp_path / "elsewhere"), False, 1.0, "model-best.pth.tar")
-    written = [path.name for path in (tmp_path / "elsewhere" / "prompt_learner").iterdir()]
-    assert written == ["prompt-best.safetensors"]

@@ -42,6 +42,9 @@ def test_counterpart_is_registered_and_quantizes_what_trains(host, name):
     found = dict(named_quantizers(module))
     assert set(found) == QUANTIZED[name]
     assert {quantizer.bits for quantizer in found.values()} == {1}
+    for name in found:
+        owner, _, attribute = name.rpartition(".")
+        assert len(getattr(module.get_submodule(owner), attribute).unique()) == 2
 
 
 def test_counterpart_from_a_file_of_its_own_is_found(host):

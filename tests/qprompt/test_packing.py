@@ -148,6 +148,17 @@ def test_loading_between_precisions(tmp_path):
     assert torch.equal(target.ctx, module.ctx.float())
 
 
+def test_equal_prompts_give_equal_files(packed, tmp_path):
+    learner, _ = packed
+    metadata = {f"key{i}": f"\u00e9 {i}" for i in range(20)}
+    for name, order in (("one", metadata), ("other", dict(reversed(metadata.items())))):
+        pack(learner, tmp_path / name, **order)
+    content = (tmp_path / "one").read_bytes()
+    assert content == (tmp_path / "other").read_bytes()
+    assert int.from_bytes(content[:8], "little") % 8 == 0
+    assert read_metadata(tmp_path / "one") == metadata
+
+
 def test_packing_again_replaces_the_file(packed, train):
     learner, path = packed
     train(learner, 3)

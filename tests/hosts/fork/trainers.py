@@ -24,7 +24,7 @@ N_CTX = 4
 def extend_cfg(cfg):
     """Add the trainers' nodes."""
     for node in ("COOP", "COCOOP", "MAPLE", "PROMPTSRC"):
-        cfg.TRAINER[node] = CfgNode({"N_CTX": N_CTX, "CTX_INIT": "", "PREC": "fp32"})
+        cfg.TRAINER[node] = CfgNode({"N_CTX": N_CTX, "CTX_INIT": "a photo of a", "PREC": "fp32"})
 
 
 def batches(number, seed):
