@@ -20,7 +20,9 @@ LEARNER = "prompt_learner"
 
 
 def weights(trainer):
-    return {name: value.clone() for name, value in trainer._models[LEARNER].state_dict().items()}
+    return {
+        name: value.clone() for name, value in trainer.model.prompt_learner.state_dict().items()
+    }
 
 
 def images():
@@ -134,7 +136,7 @@ def test_prompt_of_4_times_512_numbers_takes_260_bytes(build, tmp_path):
     assert file.stat().st_size < 1024
     with safe_open(file, "pt") as tensors:
         assert sum(tensors.get_tensor(key).nbytes for key in tensors.keys()) == 260  # noqa: SIM118
-    assert torch.equal(qprompt.unpack(file)["ctx"], run._models[LEARNER].ctx.detach())
+    assert torch.equal(qprompt.unpack(file)["ctx"], run.model.prompt_learner.ctx.detach())
     for half in ("base", "new"):
         options = ["DATASET.SUBSAMPLE_CLASSES", half]
         ours = build("QCoOp", "", "--backbone", str(backbone), opts=options)
@@ -149,9 +151,9 @@ def test_plain_checkpoint_loads_into_the_quantized_trainer(build, tmp_path):
     plain.train()
     quantized = build("QCoOp", "", opts=["TRAINER.QPROMPT.BITS", 8])
     quantized.load_model(str(tmp_path / "plain"))
-    learned = plain._models[LEARNER].ctx
-    assert len(quantized._models[LEARNER].ctx.unique()) <= 256
-    assert (quantized._models[LEARNER].ctx - learned).abs().max() < 0.1 * learned.abs().max()
+    learned = plain.model.prompt_learner.ctx
+    assert len(quantized.model.prompt_learner.ctx.unique()) <= 256
+    assert (quantized.model.prompt_learner.ctx - learned).abs().max() < 0.1 * learned.abs().max()
 
 
 def test_init_weights_from_a_plain_checkpoint(build, tmp_path):
@@ -159,8 +161,8 @@ def test_init_weights_from_a_plain_checkpoint(build, tmp_path):
     plain.train()
     path = tmp_path / "plain" / LEARNER / "model.pth.tar-2"
     quantized = build("QCoOp", "", opts=["MODEL.INIT_WEIGHTS", path])
-    latent = quantized._models[LEARNER].parametrizations.ctx.original
-    assert torch.equal(latent, plain._models[LEARNER].ctx)
+    latent = quantized.model.prompt_learner.parametrizations.ctx.original
+    assert torch.equal(latent, plain.model.prompt_learner.ctx)
 
 
 @pytest.mark.parametrize("mode", ["qat", "ptq"])
@@ -220,7 +222,7 @@ def test_half_precision_without_gpu_warns_once_and_runs_in_float32(build, precis
     with pytest.warns(UserWarning, match=f"PREC {precision} runs as fp32") as caught:
         run = build("CoOp", "", opts=["TRAINER.COOP.PREC", precision])
     assert len(caught) == 1
-    assert run._models[LEARNER].ctx.dtype == torch.float32
+    assert run.model.prompt_learner.ctx.dtype == torch.float32
 
 
 # ---- bad input
@@ -319,7 +321,7 @@ def test_results_of_other_weights_are_not_overwritten(build, tmp_path):
     record = (tmp_path / "eval/results.json").read_bytes()
     other = build("CoOp", tmp_path / "eval", opts=["DATASET.NUM_SHOTS", 1])
     with torch.no_grad():
-        other._models[LEARNER].ctx.add_(torch.randn(4, 128, generator=torch.manual_seed(0)))
+        other.model.prompt_learner.ctx.add_(torch.randn(4, 128, generator=torch.manual_seed(0)))
     with pytest.raises(RuntimeError, match="other metrics of the same configuration"):
         other.test()
     assert (tmp_path / "eval/results.json").read_bytes() == record
@@ -382,10 +384,10 @@ def test_upstreams_checkpoint_loads_and_resumes(build, tmp_path, resume):
         assert run.resume_model_if_exist(str(tmp_path)) == 50
     else:
         run.load_model(str(tmp_path), epoch=50)
-    assert torch.equal(run._models[LEARNER].ctx, context)
+    assert torch.equal(run.model.prompt_learner.ctx, context)
     quantized = build("QCoOp", "", opts=["TRAINER.QPROMPT.BITS", 2])
     quantized.load_model(str(tmp_path), epoch=50)
-    assert len(quantized._models[LEARNER].ctx.unique()) == 4
+    assert len(quantized.model.prompt_learner.ctx.unique()) == 4
 
 
 def test_tiny_model_can_be_made_anew():

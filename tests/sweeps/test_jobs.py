@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 import train
-from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UnknownNameError
+from dassl.utils import Registry, UnknownNameError
 from qprompt.dassl import Quantized
-from sweeps import SweepError
+from sweeps import SweepError, protocols
 from sweeps.__main__ import launch, parse_args
 from sweeps.grid import Grid, read_grids
 from sweeps.jobs import expand
@@ -111,8 +110,10 @@ def test_the_class_says_what_a_trainer_quantizes():
 
 def test_a_quantized_trainer_without_files_has_those_of_the_plain_one(monkeypatch):
     """And a plain one has none of another, whatever letter its name starts with."""
-    for name, bases in {"CoOp8": (Quantized, CoOp), "Quick": (CoOp,)}.items():
-        monkeypatch.setitem(TRAINER_REGISTRY._objects, name, type(name, bases, {}))
+    registry = Registry("TRAINER")
+    for name, bases in {"CoOp8": (Quantized, CoOp), "CoOp": (CoOp,), "Quick": (CoOp,)}.items():
+        registry.register(type(name, bases, {}))
+    monkeypatch.setattr(protocols, "TRAINER_REGISTRY", registry)
     for config, file in {"": "vit_b16_ep50_ctxv1", "tiny": "tiny"}.items():
         jobs = expanded("few_shot", ("CoOp8",), datasets=("imagenet",), config=config, bits=(2, 4))
         assert [job.training.folder.parts[-3:-1] for job in jobs] == [
