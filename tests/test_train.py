@@ -67,19 +67,15 @@ def test_log_lines_are_those_that_parsers_of_dassl_logs_look_for(trained, result
     assert "refits" in log
 
 
-def test_eval_only_repeats_the_accuracy_twice_from_checkpoint_and_packed_file(
-    command, trained, result, tmp_path
+def test_eval_only_repeats_the_accuracy_from_checkpoint_and_packed_file(
+    main, command, trained, result, tmp_path
 ):
-    expected = result(trained)["metrics"]
-    sources = {
-        "first": trained,
-        "second": trained,
-        "packed": trained / LEARNER / "prompt.safetensors",
-    }
-    for name, source in sources.items():
-        done = command("QCoOp", tmp_path / name, "--eval-only", "--model-dir", str(source))
-        assert done.returncode == 0, done.stderr
-        assert result(tmp_path / name)["metrics"] == expected
+    main("QCoOp", tmp_path / "checkpoint", "--eval-only", "--model-dir", str(trained))
+    packed = trained / LEARNER / "prompt.safetensors"
+    done = command("QCoOp", tmp_path / "packed", "--eval-only", "--model-dir", str(packed))
+    assert done.returncode == 0, done.stderr
+    for name in ("checkpoint", "packed"):
+        assert result(tmp_path / name)["metrics"] == result(trained)["metrics"]
 
 
 @pytest.mark.parametrize("trainer", ["CoOp", "QCoOp"])
@@ -263,10 +259,9 @@ def test_mistakes_of_the_user_are_one_line_and_faults_show_their_traceback(monke
             train.main(argv)
 
 
-def test_evaluation_without_trained_weights_is_refused(command, tmp_path):
-    done = command("CoOp", tmp_path / "run", "--eval-only")
-    assert done.returncode != 0
-    assert "--eval-only of CoOp needs trained weights" in done.stderr
+def test_evaluation_without_trained_weights_is_refused(main, tmp_path):
+    with pytest.raises(SystemExit, match="^error: --eval-only of CoOp needs trained weights"):
+        main("CoOp", tmp_path / "run", "--eval-only")
     assert not (tmp_path / "run/results.json").exists()
 
 
@@ -399,13 +394,14 @@ def test_tiny_model_can_be_made_anew():
     assert {k: v.shape for k, v in shipped.items()} == {k: v.shape for k, v in fresh.items()}
 
 
-def test_the_feature_cache_is_used_switched_off_and_cleared_by_flags(tmp_path, command):
+def test_the_feature_cache_is_used_switched_off_and_cleared_by_flags(tmp_path, main, capsys):
     folder = tmp_path / "features"
     opts = ["TEST.FEATURE_CACHE", folder]
-    assert command("ZeroshotCLIP", tmp_path / "a", opts=opts).returncode == 0
+    main("ZeroshotCLIP", tmp_path / "a", opts=opts)
     assert len(list(folder.iterdir())) == 2  # images and texts
-    done = command("ZeroshotCLIP", "", "--clear-feature-cache", opts=opts)
-    assert done.stdout == f"2 files deleted from {folder}\n"
+    capsys.readouterr()
+    main("ZeroshotCLIP", "", "--clear-feature-cache", opts=opts)
+    assert capsys.readouterr().out == f"2 files deleted from {folder}\n"
     assert not list(folder.iterdir())
     args = train.parse_args(["--no-feature-cache"])
     assert train.setup_cfg(args).TEST.FEATURE_CACHE == ""
