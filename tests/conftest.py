@@ -49,6 +49,19 @@ def command(data_root):
 
 
 @pytest.fixture
+def main(data_root, monkeypatch):
+    """Run train.py's main in this process."""
+    monkeypatch.chdir(REPOSITORY)
+
+    def main(trainer, output_dir, *flags, **options):
+        import train
+
+        train.main(arguments(data_root, trainer, output_dir, *flags, **options))
+
+    return main
+
+
+@pytest.fixture
 def build(data_root, monkeypatch):
     """Build a trainer in this process, seeded like a run of train.py."""
     monkeypatch.chdir(REPOSITORY)

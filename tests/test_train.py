@@ -20,7 +20,9 @@ LEARNER = "prompt_learner"
 
 
 def weights(trainer):
-    return {name: value.clone() for name, value in trainer._models[LEARNER].state_dict().items()}
+    return {
+        name: value.clone() for name, value in trainer.model.prompt_learner.state_dict().items()
+    }
 
 
 def images():
@@ -65,19 +67,15 @@ def test_log_lines_are_those_that_parsers_of_dassl_logs_look_for(trained, result
     assert "refits" in log
 
 
-def test_eval_only_repeats_the_accuracy_twice_from_checkpoint_and_packed_file(
-    command, trained, result, tmp_path
+def test_eval_only_repeats_the_accuracy_from_checkpoint_and_packed_file(
+    main, command, trained, result, tmp_path
 ):
-    expected = result(trained)["metrics"]
-    sources = {
-        "first": trained,
-        "second": trained,
-        "packed": trained / LEARNER / "prompt.safetensors",
-    }
-    for name, source in sources.items():
-        done = command("QCoOp", tmp_path / name, "--eval-only", "--model-dir", str(source))
-        assert done.returncode == 0, done.stderr
-        assert result(tmp_path / name)["metrics"] == expected
+    main("QCoOp", tmp_path / "checkpoint", "--eval-only", "--model-dir", str(trained))
+    packed = trained / LEARNER / "prompt.safetensors"
+    done = command("QCoOp", tmp_path / "packed", "--eval-only", "--model-dir", str(packed))
+    assert done.returncode == 0, done.stderr
+    for name in ("checkpoint", "packed"):
+        assert result(tmp_path / name)["metrics"] == result(trained)["metrics"]
 
 
 @pytest.mark.parametrize("trainer", ["CoOp", "QCoOp"])
@@ -134,7 +132,7 @@ def test_prompt_of_4_times_512_numbers_takes_260_bytes(build, tmp_path):
     assert file.stat().st_size < 1024
     with safe_open(file, "pt") as tensors:
         assert sum(tensors.get_tensor(key).nbytes for key in tensors.keys()) == 260  # noqa: SIM118
-    assert torch.equal(qprompt.unpack(file)["ctx"], run._models[LEARNER].ctx.detach())
+    assert torch.equal(qprompt.unpack(file)["ctx"], run.model.prompt_learner.ctx.detach())
     for half in ("base", "new"):
         options = ["DATASET.SUBSAMPLE_CLASSES", half]
         ours = build("QCoOp", "", "--backbone", str(backbone), opts=options)
@@ -149,9 +147,9 @@ def test_plain_checkpoint_loads_into_the_quantized_trainer(build, tmp_path):
     plain.train()
     quantized = build("QCoOp", "", opts=["TRAINER.QPROMPT.BITS", 8])
     quantized.load_model(str(tmp_path / "plain"))
-    learned = plain._models[LEARNER].ctx
-    assert len(quantized._models[LEARNER].ctx.unique()) <= 256
-    assert (quantized._models[LEARNER].ctx - learned).abs().max() < 0.1 * learned.abs().max()
+    learned = plain.model.prompt_learner.ctx
+    assert len(quantized.model.prompt_learner.ctx.unique()) <= 256
+    assert (quantized.model.prompt_learner.ctx - learned).abs().max() < 0.1 * learned.abs().max()
 
 
 def test_init_weights_from_a_plain_checkpoint(build, tmp_path):
@@ -159,8 +157,8 @@ def test_init_weights_from_a_plain_checkpoint(build, tmp_path):
     plain.train()
     path = tmp_path / "plain" / LEARNER / "model.pth.tar-2"
     quantized = build("QCoOp", "", opts=["MODEL.INIT_WEIGHTS", path])
-    latent = quantized._models[LEARNER].parametrizations.ctx.original
-    assert torch.equal(latent, plain._models[LEARNER].ctx)
+    latent = quantized.model.prompt_learner.parametrizations.ctx.original
+    assert torch.equal(latent, plain.model.prompt_learner.ctx)
 
 
 @pytest.mark.parametrize("mode", ["qat", "ptq"])
@@ -220,7 +218,7 @@ def test_half_precision_without_gpu_warns_once_and_runs_in_float32(build, precis
     with pytest.warns(UserWarning, match=f"PREC {precision} runs as fp32") as caught:
         run = build("CoOp", "", opts=["TRAINER.COOP.PREC", precision])
     assert len(caught) == 1
-    assert run._models[LEARNER].ctx.dtype == torch.float32
+    assert run.model.prompt_learner.ctx.dtype == torch.float32
 
 
 # ---- bad input
@@ -261,10 +259,9 @@ def test_mistakes_of_the_user_are_one_line_and_faults_show_their_traceback(monke
             train.main(argv)
 
 
-def test_evaluation_without_trained_weights_is_refused(command, tmp_path):
-    done = command("CoOp", tmp_path / "run", "--eval-only")
-    assert done.returncode != 0
-    assert "--eval-only of CoOp needs trained weights" in done.stderr
+def test_evaluation_without_trained_weights_is_refused(main, tmp_path):
+    with pytest.raises(SystemExit, match="^error: --eval-only of CoOp needs trained weights"):
+        main("CoOp", tmp_path / "run", "--eval-only")
     assert not (tmp_path / "run/results.json").exists()
 
 
@@ -319,7 +316,7 @@ def test_results_of_other_weights_are_not_overwritten(build, tmp_path):
     record = (tmp_path / "eval/results.json").read_bytes()
     other = build("CoOp", tmp_path / "eval", opts=["DATASET.NUM_SHOTS", 1])
     with torch.no_grad():
-        other._models[LEARNER].ctx.add_(torch.randn(4, 128, generator=torch.manual_seed(0)))
+        other.model.prompt_learner.ctx.add_(torch.randn(4, 128, generator=torch.manual_seed(0)))
     with pytest.raises(RuntimeError, match="other metrics of the same configuration"):
         other.test()
     assert (tmp_path / "eval/results.json").read_bytes() == record
@@ -382,10 +379,10 @@ def test_upstreams_checkpoint_loads_and_resumes(build, tmp_path, resume):
         assert run.resume_model_if_exist(str(tmp_path)) == 50
     else:
         run.load_model(str(tmp_path), epoch=50)
-    assert torch.equal(run._models[LEARNER].ctx, context)
+    assert torch.equal(run.model.prompt_learner.ctx, context)
     quantized = build("QCoOp", "", opts=["TRAINER.QPROMPT.BITS", 2])
     quantized.load_model(str(tmp_path), epoch=50)
-    assert len(quantized._models[LEARNER].ctx.unique()) == 4
+    assert len(quantized.model.prompt_learner.ctx.unique()) == 4
 
 
 def test_tiny_model_can_be_made_anew():
@@ -397,13 +394,14 @@ def test_tiny_model_can_be_made_anew():
     assert {k: v.shape for k, v in shipped.items()} == {k: v.shape for k, v in fresh.items()}
 
 
-def test_the_feature_cache_is_used_switched_off_and_cleared_by_flags(tmp_path, command):
+def test_the_feature_cache_is_used_switched_off_and_cleared_by_flags(tmp_path, main, capsys):
     folder = tmp_path / "features"
     opts = ["TEST.FEATURE_CACHE", folder]
-    assert command("ZeroshotCLIP", tmp_path / "a", opts=opts).returncode == 0
+    main("ZeroshotCLIP", tmp_path / "a", opts=opts)
     assert len(list(folder.iterdir())) == 2  # images and texts
-    done = command("ZeroshotCLIP", "", "--clear-feature-cache", opts=opts)
-    assert done.stdout == f"2 files deleted from {folder}\n"
+    capsys.readouterr()
+    main("ZeroshotCLIP", "", "--clear-feature-cache", opts=opts)
+    assert capsys.readouterr().out == f"2 files deleted from {folder}\n"
     assert not list(folder.iterdir())
     args = train.parse_args(["--no-feature-cache"])
     assert train.setup_cfg(args).TEST.FEATURE_CACHE == ""

@@ -318,16 +318,16 @@ def test_model_registry(make_trainer):
 
 
 def test_models_of_different_epochs_are_not_resumed(make_trainer, tmp_path):
-    trainer = make_trainer()
-    trainer.register_model("second", torch.nn.Linear(1, 1))
-    trainer.save_model(1, str(tmp_path / "out"))
-    trainer._models.pop("second")
-    trainer.save_model(2, str(tmp_path / "out"))
-    trainer.register_model("third", torch.nn.Linear(1, 1))
-    assert trainer.resume_model_if_exist(str(tmp_path / "out")) == 0  # third has no checkpoint
-    trainer._models = {"learner": trainer.model, "second": torch.nn.Linear(1, 1)}
+    folder = str(tmp_path / "out")
+    both = make_trainer()
+    both.register_model("second", torch.nn.Linear(1, 1))
+    both.save_model(1, folder)
+    make_trainer().save_model(2, folder)  # the first model alone
+    third = make_trainer()
+    third.register_model("third", torch.nn.Linear(1, 1))
+    assert third.resume_model_if_exist(folder) == 0  # third has no checkpoint
     with pytest.raises(CheckpointError, match=r"different epochs \(\[2, 3\]\)"):
-        trainer.resume_model_if_exist(str(tmp_path / "out"))
+        both.resume_model_if_exist(folder)
 
 
 def test_import_is_light():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import tarfile
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -53,21 +55,36 @@ def archives(tmp_path_factory, stand_in_root):
     return folder
 
 
+class Response(io.BytesIO):
+    """What a server answers; with an error in place of its second half, if one is given."""
+
+    def __init__(self, url, content, error=None):
+        super().__init__(content[: len(content) // 2] if error else content)
+        self.url, self.length, self.error = url, len(content), error
+
+    def read(self, size=-1):
+        chunk = super().read(size)
+        if self.error and not chunk:
+            raise self.error
+        return chunk
+
+
 @pytest.fixture
 def downloads(archives, monkeypatch):
     """Let torchvision fetch from ``archives``; what it fetched is counted by name."""
     fetched = []
 
-    def fetch(url, filename, *args):
-        name = os.path.basename(url)
+    def answer(request):
+        if request.has_header("Method"):  # only asks whether the address has changed
+            return Response(request.full_url, b"")
+        name = os.path.basename(request.full_url)
         fetched.append(name)
-        shutil.copy(archives / name, filename)
+        return Response(request.full_url, (archives / name).read_bytes())
 
     def matches(path, md5, **kwargs):
         return Path(path).read_bytes() == (archives / os.path.basename(path)).read_bytes()
 
-    monkeypatch.setattr(utils, "_get_redirect_url", lambda url, **_: url)
-    monkeypatch.setattr(utils, "_urlretrieve", fetch)
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
     monkeypatch.setattr(utils, "check_md5", matches)
     return fetched
 
@@ -176,24 +193,23 @@ def test_an_interrupted_run_can_be_repeated(
 ):
     with monkeypatch.context() as patch:
         if moment == "download":
-            whole = utils._urlretrieve
+            whole = urllib.request.urlopen
 
-            def half(url, filename, *args):
-                whole(url, filename)
-                os.truncate(filename, os.path.getsize(filename) // 2)
-                if os.path.basename(url) == "annotations.tar.gz":
-                    raise stop
-                whole(url, filename)
+            def half(request):
+                response = whole(request)
+                if os.path.basename(request.full_url) == "annotations.tar.gz" and response.length:
+                    return Response(response.url, response.read(), stop)
+                return response
 
-            patch.setattr(utils, "_urlretrieve", half)
+            patch.setattr(urllib.request, "urlopen", half)
         elif moment == "extract":
 
-            def some(source, target, *args):
+            def some(archive, target, *args, **kwargs):
                 for name in ("images", "annotations"):
                     (Path(target) / name).mkdir()
                 raise stop
 
-            patch.setitem(utils._ARCHIVE_EXTRACTORS, ".tar", some)
+            patch.setattr(tarfile.TarFile, "extractall", some)
         else:
 
             def refuse(source, target):

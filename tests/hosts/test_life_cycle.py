@@ -26,8 +26,8 @@ def learner(request, host):
 
 
 def registered(run):
-    (module,) = run._models.values()
-    return getattr(module, "module", module)
+    model = getattr(run.model, "module", run.model)
+    return model.prompt_learner if run.name == "prompt_learner" else model
 
 
 def values(run):
@@ -58,8 +58,7 @@ def equal(learner, one, other):
 
 
 def folder(run):
-    (name,) = run._models
-    return os.path.join(run.output_dir, name)
+    return os.path.join(run.output_dir, run.name)
 
 
 @pytest.mark.parametrize("mode", ["qat", "ptq"])
@@ -122,7 +121,7 @@ def old_checkpoint(run, directory):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, float)
     checkpoint = {"state_dict": state, "epoch": 50, "optimizer": {}}
-    path = directory / next(iter(run._models)) / "model.pth.tar-50"
+    path = directory / run.name / "model.pth.tar-50"
     path.parent.mkdir(parents=True)
     torch.save({**checkpoint, "scheduler": {"last_epoch": 50, "successor": scheduler}}, path)
     return str(path)

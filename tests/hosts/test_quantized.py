@@ -38,7 +38,7 @@ def test_counterpart_is_registered_and_quantizes_what_trains(host, name):
     assert counterpart.__doc__ == f"{name} with K-Means-quantized prompts. {plain.__doc__}"
 
     run = host.build("Q" + name)  # without a node TRAINER.QPROMPT
-    (module,) = run._models.values()
+    module = run.model.prompt_learner if run.name == "prompt_learner" else run.model
     found = dict(named_quantizers(module))
     assert set(found) == QUANTIZED[name]
     assert {quantizer.bits for quantizer in found.values()} == {1}

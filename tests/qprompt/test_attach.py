@@ -263,16 +263,6 @@ def test_assignment_sets_the_latent_weights(learner):
     assert len(learner.ctx.unique()) == 2
 
 
-def test_replicas_read_the_same_values_and_are_not_stepped(learner):
-    quantize_(learner, 2)
-    replica = learner._replicate_for_data_parallel()
-    replica.parametrizations = learner.parametrizations
-    assert torch.equal(replica.ctx, learner.ctx)
-    wrapped = nn.DataParallel(learner)
-    assert torch.equal(wrapped(torch.ones(1, 8)), learner(torch.ones(1, 8)))
-    assert step_(wrapped.module) == 0
-
-
 def test_autocast_trains_and_keeps_the_values(learner):
     quantize_(learner, 2)
     value = learner.ctx.detach().clone()

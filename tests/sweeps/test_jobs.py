@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 import train
-from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UnknownNameError
+from dassl.utils import Registry, UnknownNameError
 from qprompt.dassl import Quantized
-from sweeps import SweepError
-from sweeps.__main__ import launch, parse_args
+from sweeps import SweepError, protocols
+from sweeps.__main__ import launch, main, parse_args
 from sweeps.grid import Grid, read_grids
 from sweeps.jobs import expand
 from sweeps.protocols import plain_counterpart
@@ -111,8 +110,10 @@ def test_the_class_says_what_a_trainer_quantizes():
 
 def test_a_quantized_trainer_without_files_has_those_of_the_plain_one(monkeypatch):
     """And a plain one has none of another, whatever letter its name starts with."""
-    for name, bases in {"CoOp8": (Quantized, CoOp), "Quick": (CoOp,)}.items():
-        monkeypatch.setitem(TRAINER_REGISTRY._objects, name, type(name, bases, {}))
+    registry = Registry("TRAINER")
+    for name, bases in {"CoOp8": (Quantized, CoOp), "CoOp": (CoOp,), "Quick": (CoOp,)}.items():
+        registry.register(type(name, bases, {}))
+    monkeypatch.setattr(protocols, "TRAINER_REGISTRY", registry)
     for config, file in {"": "vit_b16_ep50_ctxv1", "tiny": "tiny"}.items():
         jobs = expanded("few_shot", ("CoOp8",), datasets=("imagenet",), config=config, bits=(2, 4))
         assert [job.training.folder.parts[-3:-1] for job in jobs] == [
@@ -276,18 +277,25 @@ def test_sweep_script_takes_lists_as_variables_and_as_flags(script):
     assert all(train.setup_cfg(train.parse_args(line)).OPTIM.LR == 0.5 for line in lines)
 
 
+def test_script_says_what_is_wrong_in_a_line(script):
+    done = script("base2new", "QCoOp", "digit", "1", CFG="tiny")
+    assert done.returncode != 0 and done.stderr.startswith('error: Unknown data set "digit"')
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (("base2new", "QCoOp", "digit", "1"), 'error: Unknown data set "digit"'),
         (("few_shot", "QCoOp", "digits", "1", "1", "--opts", "OPTIM.LR"), "OPTIM.LR has no value"),
-        (("sweep", "--protocol", "fewshot"), "invalid choice: 'fewshot'"),
+        (("grid", "--protocol", "fewshot"), "invalid choice: 'fewshot'"),
         (("base2new", "QCoOp", "digits", "1", "--jobs", "0"), "--jobs must be 1 or more, got 0"),
     ],
 )
-def test_script_says_what_is_wrong_in_a_line(script, command, message):
-    done = script(*command, CFG="tiny")
-    assert done.returncode != 0 and message in done.stderr and "Traceback" not in done.stderr
+def test_mistakes_end_in_one_line(command, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(list(command))
+    line = end.value.code if isinstance(end.value.code, str) else capsys.readouterr().err
+    assert message in line.splitlines()[-1]
 
 
 def test_a_sweep_file_can_be_shown_as_commands(tmp_path, capsys):

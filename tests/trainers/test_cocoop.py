@@ -159,7 +159,7 @@ def test_checkpoint_and_packed_file_give_bit_identical_logits(build, tmp_path):
 
 def test_upstreams_checkpoint_loads(build, tmp_path, capsys):
     run = build("CoCoOp", "")
-    learner = run._models[LEARNER]
+    learner = run.model.prompt_learner
     state = {name: torch.randn_like(t) for name, t in learner.state_dict().items()}
     tokens = {"token_prefix": torch.zeros(5, 1, 128), "token_suffix": torch.zeros(5, 72, 128)}
     (tmp_path / LEARNER).mkdir()
