@@ -73,7 +73,7 @@ def build_data_loader(
     is_train: bool = True,
     dataset_wrapper: type[DatasetWrapper] | None = None,
     cache: Cache | None = None,
-) -> DataLoader:  # type: ignore[type-arg]
+) -> DataLoader[Any]:
     """Build a loader over items.
 
     In training, the last incomplete batch is dropped when there is a complete one, and each of
