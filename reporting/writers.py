@@ -193,14 +193,17 @@ def spreadsheets(report: Report) -> dict[str, str]:
         parts[name] += [_means(section, table) for table in section.tables]
         if len(section.comparisons):
             parts["paired.csv"].append(_differences(section))
-    return {name: pd.concat(lines).to_csv(index=False) for name, lines in parts.items()}
+    files = {
+        name: pd.concat(lines).rename(columns={"family": "data"}) for name, lines in parts.items()
+    }
+    return {name: lines.to_csv(index=False) for name, lines in files.items()}
 
 
 def _means(section: Section, table: Table) -> pd.DataFrame:
     means = table.cells.stack("column", future_stack=True).dropna(subset="mean").reset_index()
     methods = pd.DataFrame(map(asdict, means.method))
     lines = {
-        **_setting_columns(section),
+        **asdict(section.setting),
         "dataset": table.dataset or means.column,
         "method": [method.name for method in means.method],
         **methods[["trainer", "bits", "variant", "from_log"]],
@@ -220,7 +223,7 @@ def _differences(section: Section) -> pd.DataFrame:
     compared = stacked.dropna(subset="mean").reset_index()
     lines = {
         "protocol": section.protocol,
-        **_setting_columns(section),
+        **asdict(section.setting),
         "dataset": compared.dataset,
         "datasets": compared["sets"],
         "first": [method.label for method in compared["first"]],
@@ -232,17 +235,6 @@ def _differences(section: Section) -> pd.DataFrame:
         "pairs": compared["n"],
     }
     return pd.DataFrame(lines).astype(dict.fromkeys(["shots", "datasets", "pairs"], "Int64"))
-
-
-def _setting_columns(section: Section) -> Mapping[str, object]:
-    setting = section.setting
-    return {
-        "data": setting.family,
-        "backbone": setting.backbone,
-        "split": setting.split,
-        "shots": setting.shots,
-        "source": setting.source,
-    }
 
 
 def published_note(section: Section) -> str | None:
