@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-PACKAGES = {"jinja2", "matplotlib", "scipy", "tabulate"}  # of the extra "report"
+PACKAGES = {"jinja2", "matplotlib", "pandas", "scipy", "tabulate"}  # of the extra "report"
 
 
 def main() -> None:
@@ -35,9 +35,8 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     for section in report.sections:
-        print(
-            f"{section.title}. {section.tables[0].title}\n\n{markdown_table(section.tables[0])}\n"
-        )
+        table = section.tables[0]
+        print(f"{section.title}. {table.title}\n\n{markdown_table(section, table)}\n")
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     print(f"Written to {output / 'report.html'}, report.md, report.tex and CSV files beside them")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from math import ceil
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from reporting.figures import Plot, draw, style
 from reporting.methods import Method
 from reporting.protocols import BASE, COLUMNS, FEW_SHOT, NEW, H
-from reporting.results import Run
-from reporting.scores import AVERAGE, Cell
-from reporting.tables import Row, Section, Table
+from reporting.scores import AVERAGE
+from reporting.tables import Section, Table
 
 GREY = "#8a8f98"
 PANELS = 4  # side by side
@@ -38,32 +37,31 @@ def section_plots(section: Section) -> list[Plot]:
     return plots + list(class_plots(section))
 
 
-def comparable(table: Table, columns: Sequence[str]) -> list[Row]:
-    """The rows with those cells of some columns that are over the most data sets measured."""
-
-    def cells(row: Row) -> dict[str, Cell]:
-        return {column: row.cells[column] for column in columns if column in row.cells}
-
-    measured = [row for row in table.rows if not row.method.source]
-    most = max((cell.sets / cell.of for row in measured for cell in cells(row).values()), default=1)
-    alike = [
-        replace(row, cells={k: c for k, c in cells(row).items() if c.sets / c.of == most})
-        for row in table.rows
-    ]
-    return [row for row in alike if row.cells]
+def comparable(table: Table, columns: Sequence[str]) -> pd.DataFrame:
+    """The means of some columns that are over the most data sets measured; gaps elsewhere."""
+    columns = [column for column in columns if column in table.columns]
+    share = (table.cells["sets"] / table.cells["of"])[columns]
+    most = share[[not method.source for method in share.index]].max().max()
+    return table.cells["mean"][columns].where(share == most).dropna(how="all")
 
 
 def _trade_off_plots(section: Section, table: Table) -> Iterator[Plot]:
-    rows = [row for row in comparable(table, COLUMNS) if H in row.cells]
-    if not rows:
+    means = comparable(table, COLUMNS)
+    if H not in means or means[H].isna().all():
         return
+    means = means[means[H].notna()]
 
     def plot(figure: Figure) -> None:
         axes = figure.subplots()
-        for row in rows:
-            label = f"{row.method.label} (H {row.cells[H].mean:.1f})"
-            look = {**style(row.method), "linestyle": "none", "label": label}
-            _point(axes, row.cells[BASE].mean, row.cells[NEW], xerr=row.cells[BASE].std, **look)
+        errors = table.cells["std"]
+        for method, mean in means.iterrows():
+            look = {
+                **style(method),
+                "linestyle": "none",
+                "label": f"{method.label} (H {mean[H]:.1f})",
+            }
+            error = errors.loc[method]
+            _point(axes, mean[BASE], mean[NEW], error[NEW], xerr=_drawn(error[BASE]), **look)
         axes.margins(0.12)
         _equal_harmonic_means(axes)
         axes.set(xlabel="base classes, %", ylabel="new classes, %")
@@ -72,7 +70,7 @@ def _trade_off_plots(section: Section, table: Table) -> Iterator[Plot]:
     yield draw(
         f"{section.title} {table.title} trade-off",
         table.dataset,
-        f"New against base accuracy; along a grey line H is the same.{_left_out(table, rows)}",
+        f"New against base accuracy; along a grey line H is the same.{_left_out(table, means)}",
         plot,
         (6.0, 3.6),
     )
@@ -80,35 +78,29 @@ def _trade_off_plots(section: Section, table: Table) -> Iterator[Plot]:
 
 def _bits_plots(section: Section, table: Table) -> Iterator[Plot]:
     columns = _columns_against_bits(section, table)
-    rows = comparable(table, columns)
-    quantized: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.method.bits:
-            quantized[row.method.name].append(row)
-    measured = [members for members in quantized.values() if not members[0].method.source]
-    if not measured:
+    means = comparable(table, columns)
+    errors = table.cells["std"]
+    quantized: dict[str, list[Method]] = defaultdict(list)
+    for method in means.index:
+        if method.bits:
+            quantized[method.name].append(method)
+    learners = {m[0].plain for m in quantized.values() if not m[0].source}
+    if not learners:
         return
-    learners = {members[0].method.plain for members in measured}
-    plain = [row for row in rows if row.method.trainer in learners and not row.method.source]
-    bits = sorted({row.method.bits for members in quantized.values() for row in members})
+    plain = [method for method in means.index if method.trainer in learners and not method.source]
+    bits = sorted({method.bits for methods in quantized.values() for method in methods})
 
     def plot(figure: Figure) -> None:
         for axes, column in zip(_panels(figure, len(columns)), columns, strict=True):
-            for row in plain:
-                if column in row.cells:
-                    colour = style(row.method)["color"]
-                    axes.axhline(row.cells[column].mean, color=colour, linestyle=":", linewidth=1)
-                    _point(axes, len(bits), row.cells[column], **style(row.method))
-            for name, members in quantized.items():
-                points = [row for row in members if column in row.cells]
-                look = {**style(members[0].method), "linestyle": "-", "marker": "s", "label": name}
-                axes.errorbar(
-                    [bits.index(row.method.bits) for row in points],
-                    [row.cells[column].mean for row in points],
-                    [row.cells[column].std or 0 for row in points],
-                    capsize=2,
-                    **look,
-                )
+            for method, mean in means.loc[plain, column].dropna().items():
+                axes.axhline(mean, color=style(method)["color"], linestyle=":", linewidth=1)
+                _point(axes, len(bits), mean, errors.at[method, column], **style(method))
+            for name, methods in quantized.items():
+                points = means.loc[methods, column].dropna()
+                look = {**style(methods[0]), "linestyle": "-", "marker": "s", "label": name}
+                places = [bits.index(method.bits) for method in points.index]
+                error = errors.loc[points.index, column].fillna(0)
+                axes.errorbar(places, points, error, capsize=2, **look)
             axes.set_xticks(range(len(bits) + 1), [*bits, "plain"])
             axes.set(title=column, xlabel="bits", ylabel="accuracy, %")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
@@ -116,7 +108,7 @@ def _bits_plots(section: Section, table: Table) -> Iterator[Plot]:
     yield draw(
         f"{section.title} {table.title} bits",
         table.dataset,
-        f"Accuracy against bits; dotted: the plain trainer.{_left_out(table, rows)}",
+        f"Accuracy against bits; dotted: the plain trainer.{_left_out(table, means)}",
         plot,
         (1.1 + 1.8 * len(columns), 2.8),
     )
@@ -133,16 +125,12 @@ def _curve_plots(section: Section) -> Iterator[Plot]:
     def plot(figure: Figure) -> None:
         handles = {}
         for axes, table in zip(_panels(figure, len(section.tables)), section.tables, strict=False):
-            for row in comparable(table, shots):
-                points = [column for column in shots if column in row.cells]
-                line = axes.errorbar(
-                    [shots.index(column) for column in points],
-                    [row.cells[column].mean for column in points],
-                    [row.cells[column].std or 0 for column in points],
-                    capsize=2,
-                    **style(row.method),
-                )
-                handles.setdefault(row.method.label, line)
+            for method, mean in comparable(table, shots).iterrows():
+                points = mean.dropna()
+                places = [shots.index(column) for column in points.index]
+                error = table.cells["std"].loc[method, points.index].fillna(0)
+                line = axes.errorbar(places, points, error, capsize=2, **style(method))
+                handles.setdefault(method.label, line)
             axes.set_xticks(range(len(shots)), [column.split()[0] for column in shots])
             title = AVERAGE.capitalize() if table.dataset == AVERAGE else table.dataset
             axes.set(title=title, xlabel="shots", ylabel="accuracy, %")
@@ -157,8 +145,8 @@ def _curve_plots(section: Section) -> Iterator[Plot]:
     )
 
 
-def _left_out(table: Table, rows: Sequence[Row]) -> str:
-    if table.dataset != AVERAGE or len(rows) == len(table.rows):
+def _left_out(table: Table, means: pd.DataFrame) -> str:
+    if table.dataset != AVERAGE or len(means) == len(table.cells):
         return ""
     return " Averages over fewer data sets, and published ones over more, are left out."
 
@@ -178,8 +166,12 @@ def _panels(figure: Figure, count: int, most: int = PANELS) -> list[Axes]:
     return list(axes[:count])
 
 
-def _point(axes: Axes, x: float, cell: Cell, **look: object) -> None:
-    axes.errorbar(x, cell.mean, yerr=cell.std, capsize=2, elinewidth=0.8, **look)
+def _point(axes: Axes, x: float, mean: float, std: float, **look: object) -> None:
+    axes.errorbar(x, mean, yerr=_drawn(std), capsize=2, elinewidth=0.8, **look)
+
+
+def _drawn(std: float) -> float | None:
+    return None if np.isnan(std) else std
 
 
 def _equal_harmonic_means(axes: Axes) -> None:
@@ -197,10 +189,11 @@ def class_plots(section: Section) -> Iterator[Plot]:
 
 
 def _accuracy_plots(section: Section) -> Iterator[Plot]:
-    counts = _sums_of_counts(section, lambda run: [run.correct, run.total] if run.total else None)
-    for (dataset, subset, names), by_method in counts.items():
-        rates = {m: 100 * hits / images.clip(min=1) for m, (hits, images) in by_method.items()}
-        there = np.flatnonzero(sum(images for _, images in by_method.values()))
+    correct, total = (_sums_of_counts(section, field) for field in ("correct", "total"))
+    for (dataset, subset, names), images in total.items():
+        hits = correct[dataset, subset, names]
+        rates = {method: 100 * hits[method] / images[method].clip(min=1) for method in images}
+        there = np.flatnonzero(sum(images.values()))
         hardness = np.argsort(np.mean(list(rates.values()), axis=0)[there], kind="stable")
         shown = np.sort(there[hardness[:MOST_NAMES]])
         few = f" (the {len(shown)} hardest of {len(there)})" if len(shown) < len(there) else ""
@@ -214,7 +207,7 @@ def _accuracy_plots(section: Section) -> Iterator[Plot]:
 
 
 def _confusion_plots(section: Section) -> Iterator[Plot]:
-    counts = _sums_of_counts(section, lambda run: run.confusion or None)
+    counts = _sums_of_counts(section, "confusion")
     for (dataset, subset, names), by_method in counts.items():
         shares = {
             m: 100 * c / c.sum(axis=1, keepdims=True).clip(min=1) for m, c in by_method.items()
@@ -232,21 +225,17 @@ def _confusion_plots(section: Section) -> Iterator[Plot]:
         )
 
 
-def _sums_of_counts(
-    section: Section, counts: Callable[[Run], Sequence[Sequence[int]] | None]
-) -> dict[Subject, Counts]:
+def _sums_of_counts(section: Section, field: str) -> dict[Subject, Counts]:
     """Sum over seeds; of several numbers of shots the largest, and no source of a transfer."""
-    runs = [run for run in section.methods if run.dataset != section.setting.source]
-    shots = [run.training.shots for run in runs]
-    most = -1 if -1 in shots else max(shots, default=0)
+    runs = section.runs[section.runs.dataset != section.setting.source]
+    most = -1 if (runs.shots == -1).any() else runs.shots.max()
+    there = (runs[field].map(len) > 0) & (runs.zero_shot | (runs.shots == most))
     sums: dict[Subject, dict[Method, np.ndarray]] = defaultdict(dict)
-    for run in sorted(runs, key=lambda run: section.methods[run].order):
-        of_run = counts(run)
-        if of_run and (run.zero_shot or run.training.shots == most):
-            by_method = sums[run.dataset, run.subset, run.classnames]
-            method = section.methods[run]
-            by_method[method] = by_method.get(method, 0) + np.array(of_run)
-    return sums
+    for (*subject, method), alike in runs[there].groupby(
+        ["dataset", "subset", "classnames", "method"], sort=False
+    ):
+        sums[tuple(subject)][method] = np.sum(alike[field].tolist(), axis=0)
+    return {subject: dict(sorted(counts.items())) for subject, counts in sums.items()}
 
 
 def _each_class(subset: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reporting import protocols
-from reporting.results import Run, read_runs
+from reporting.results import read_runs
 from reporting.tables import Section
 
 
@@ -29,28 +29,21 @@ def make_report(folder: Path) -> Report:
         ValueError: no run belongs to a protocol.
     """
     runs, notes = read_runs(folder)
-    known = [run for run in runs if run.training]
+    known = runs[runs.source.notna()].astype({"shots": int, "seed": int})
     notes += [
-        f"{run.path} is in no table: where its weights were trained is not known. Keep the run "
+        f"{path} is in no table: where its weights were trained is not known. Keep the run "
         "that they come from, with its config.json or log.txt, where it was"
-        for run in runs
-        if not run.training
+        for path in runs.path[runs.source.isna()]
     ]
     sections = protocols.sections(known)
-    placed = {run for section in sections for run in section.methods}
+    placed = {index for section in sections for index in section.runs.index}
     notes += [
-        f"{run.path} is in no table: {_account(run)} is none of the protocols"
-        for run in known
-        if run not in placed
+        f"{run.path} is in no table: {run.trainer}, trained on {run.source_subset} classes of "
+        f"{run.source} and tested on {run.subset} classes of {run.dataset}, is none of the "
+        "protocols"
+        for run in known.itertuples()
+        if run.Index not in placed
     ]
     if not sections:
         raise ValueError("; ".join(notes))
     return Report(sections, notes)
-
-
-def _account(run: Run) -> str:
-    training = run.training
-    return (
-        f"{run.trainer}, trained on {training.subset} classes of {training.dataset} and tested on "
-        f"{run.subset} classes of {run.dataset},"
-    )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from reporting.catalogue import FILE_NAMES
 
@@ -34,6 +36,18 @@ IRRELEVANT_SETTINGS = frozenset(
         "VERBOSE",
     }
 )
+# what names the run, and on which device and by which version it was made
+_NO_SETTINGS = {
+    "MODEL.BACKBONE.NAME",
+    "OUTPUT_DIR",
+    "SEED",
+    "TEST.SPLIT",
+    "TRAINER.NAME",
+    "TRAINER.QPROMPT.BITS",
+    "USE_CUDA",
+    "VERSION",
+}
+_QUANTIZER = "TRAINER.QPROMPT."
 _ACCURACY = re.compile(r"^\* accuracy: ([\d.eE+-]+)%", re.MULTILINE)
 _ENTRY = re.compile(r"( *)(\w+):(?: (.*))?$")
 _EPOCH = re.compile(r"^epoch \[", re.MULTILINE)
@@ -61,60 +75,6 @@ def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", tuple(value) if isinstance(value, list) else value
 
 
-@dataclass(frozen=True)
-class Training:
-    """How the weights of a run came about."""
-
-    dataset: str
-    subset: str  # all, base or new
-    shots: int  # 0: none (zero-shot), ALL_IMAGES: no limit
-    seed: int
-    config: Config
-
-    @classmethod
-    def from_config(cls, config: Config, zero_shot: bool = False) -> Training:
-        """Raises KeyError where the configuration lacks DATASET.NAME or SEED."""
-        shots = config.get("DATASET.NUM_SHOTS", ALL_IMAGES)
-        return cls(
-            dataset=dataset_name(config),
-            subset=config.get("DATASET.SUBSAMPLE_CLASSES", "all"),
-            shots=0 if zero_shot else shots if shots > 0 else ALL_IMAGES,
-            seed=config["SEED"],
-            config=config,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One evaluation; ``training`` is None where the origin of its weights is not known.
-
-    What is there of single classes is in the order of ``classnames``: the number of images and of
-    those classified correctly, and the confusion counts, rows true and columns predicted.
-    """
-
-    trainer: str
-    bits: int | None
-    backbone: str
-    dataset: str
-    subset: str
-    split: str
-    accuracy: float  # percent
-    stored_bytes: int | None
-    config: Config
-    training: Training | None
-    path: str
-    from_log: bool = False
-    irrelevant_settings: Set[str] = IRRELEVANT_SETTINGS  # keys that cannot change the result
-    classnames: tuple[str, ...] = ()
-    total: Sequence[int] = ()
-    correct: Sequence[int] = ()
-    confusion: Sequence[Sequence[int]] = ()
-
-    @property
-    def zero_shot(self) -> bool:
-        return is_zero_shot(self.trainer)
-
-
 def dataset_name(config: Config) -> str:
     """Folders of a user's own images have one registered name, but are not one data set."""
     name = config["DATASET.NAME"]
@@ -130,11 +90,17 @@ class UnreadableResultError(ValueError):
     """A results.json is damaged or of a format this version does not know."""
 
 
-def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
+def read_runs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """Read every run below ``folder``.
 
+    ``source`` is the data set that the weights were trained on and ``source_subset`` the classes
+    (all, base or new); they, ``shots`` (0: none, ALL_IMAGES: no limit) and ``seed`` are missing
+    where the origin of the weights is not known. ``settings`` are what may make a difference. What
+    there is of single classes is in the order of ``classnames``: the number of images ("total"), of
+    those classified correctly, and the confusion counts, rows true and columns predicted.
+
     Returns:
-        The runs, and a sentence for each log that is of no use.
+        One row a run, accuracy in percent; and a sentence for each log that is of no use.
 
     Raises:
         FileNotFoundError: there is no run.
@@ -145,19 +111,19 @@ def read_runs(folder: Path) -> tuple[list[Run], list[str]]:
     for logged in sorted({path.parent for path in folder.rglob("log.txt*")}):
         if not (logged / "results.json").exists():
             run = _run_of_log(logged, folder)
-            if isinstance(run, Run):
-                runs.append(run)
-            else:
+            if isinstance(run, str):
                 notes.append(run)
+            else:
+                runs.append(run)
     if not runs:
         raise FileNotFoundError(
             "; ".join([f"no results.json or finished log.txt below {folder}", *notes])
         )
-    return runs, notes
+    return pd.DataFrame(runs).astype({"bits": "Int64", "stored_bytes": "Int64"}), notes
 
 
-def read_result(path: Path, folder: Path) -> Run:
-    """Read one results.json; ``Run.path`` is relative to ``folder``.
+def read_result(path: Path, folder: Path) -> dict[str, Any]:
+    """Read one results.json; the run's path is relative to ``folder``.
 
     Raises:
         UnreadableResultError: no JSON, a missing or malformed field, or another format version.
@@ -175,22 +141,23 @@ def read_result(path: Path, folder: Path) -> Run:
             "DATASET.SUBSAMPLE_CLASSES": result["subsample_classes"],
             "DATASET.NUM_SHOTS": result["num_shots"],
             "SEED": result["seed"],
+            "TRAINER.NAME": result["trainer"],
+            "MODEL.BACKBONE.NAME": result["backbone"],
+            "TEST.SPLIT": result.get("split", "test"),
         }
-        return Run(
-            trainer=result["trainer"],
-            bits=result.get("bits"),
-            backbone=result["backbone"],
-            dataset=dataset_name(config),
-            subset=result["subsample_classes"],
-            split=result.get("split", "test"),
-            accuracy=float(result["metrics"]["accuracy"]),
-            stored_bytes=result.get("stored_bytes"),
-            config=config,
-            training=_training_of_result(result, config, path.parent),
-            path=str(path.relative_to(folder)),
-            irrelevant_settings=frozenset(result.get("irrelevant_settings", IRRELEVANT_SETTINGS)),
+        return {
+            **_run(
+                config,
+                _origin_of_result(result, config, path.parent),
+                result.get("bits"),
+                frozenset(result.get("irrelevant_settings", IRRELEVANT_SETTINGS)),
+            ),
+            "accuracy": float(result["metrics"]["accuracy"]),
+            "stored_bytes": result.get("stored_bytes"),
+            "path": str(path.relative_to(folder)),
+            "from_log": False,
             **_classes(result),
-        )
+        }
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UnreadableResultError):
             raise
@@ -199,20 +166,73 @@ def read_result(path: Path, folder: Path) -> Run:
         ) from error
 
 
-def _training_of_result(
-    result: dict[str, Any], config: Config, evaluation: Path
-) -> Training | None:
+def _run(
+    config: Config, origin: Config | None, bits: int | None, irrelevant: Set[str]
+) -> dict[str, Any]:
+    """What configurations tell of a run.
+
+    Raises KeyError where they lack the trainer, the backbone, the data set or the seed.
+    """
+    trainer = config["TRAINER.NAME"]
+    run = {
+        "trainer": trainer,
+        "zero_shot": is_zero_shot(trainer),
+        "bits": bits,
+        "backbone": config["MODEL.BACKBONE.NAME"],
+        "dataset": dataset_name(config),
+        "subset": config.get("DATASET.SUBSAMPLE_CLASSES", "all"),
+        "split": config.get("TEST.SPLIT", "test"),
+        "source": None,
+        "source_subset": None,
+        "shots": None,
+        "seed": None,
+        "settings": {},
+    }
+    if origin:
+        shots = origin.get("DATASET.NUM_SHOTS", ALL_IMAGES)
+        run |= {
+            "source": dataset_name(origin),
+            "source_subset": origin.get("DATASET.SUBSAMPLE_CLASSES", "all"),
+            "shots": 0 if run["zero_shot"] else shots if shots > 0 else ALL_IMAGES,
+            "seed": origin["SEED"],
+            "settings": _settings(config, origin, bits, irrelevant),
+        }
+    return run
+
+
+def _settings(
+    config: Config, origin: Config, bits: int | None, irrelevant: Set[str]
+) -> dict[str, Hashable]:
+    """What may make a difference: the training configuration without what the run's record excepts.
+
+    The quantizer's keys are the run's own, because it may be attached after training.
+    """
+    chosen = {k: v for k, v in origin.items() if not k.startswith(_QUANTIZER)}
+    if bits is not None:
+        chosen |= {k: v for k, v in config.items() if k.startswith(_QUANTIZER)}
+    return {
+        key: _comparable(value, origin["SEED"])
+        for key, value in chosen.items()
+        if key not in _NO_SETTINGS | irrelevant and not key.startswith("DATASET.")
+    }
+
+
+def _comparable(value: Any, seed: int) -> Hashable:
+    """Folders of weights usually hold the seed, which is no setting."""
+    if isinstance(value, str):
+        return value.replace(f"seed{seed}", "seed")
+    return str(value) if value is None or not isinstance(value, Hashable) else value
+
+
+def _origin_of_result(result: dict[str, Any], config: Config, evaluation: Path) -> Config | None:
     if is_zero_shot(result["trainer"]):
-        return Training.from_config(config, zero_shot=True)
+        return config
     if result.get("trained_with"):
-        return Training.from_config(dict(flatten(result["trained_with"])))
+        return dict(flatten(result["trained_with"]))
     weights = result.get("weights")
     if not weights and result.get("epoch") is None:  # nothing loaded, nothing trained
         weights = config.get("MODEL.INIT_WEIGHTS")
-    if not weights:
-        return Training.from_config(config)
-    origin = training_config(weights, evaluation)
-    return Training.from_config(origin) if origin else None
+    return training_config(weights, evaluation) if weights else config
 
 
 def _classes(result: dict[str, Any]) -> dict[str, Any]:
@@ -230,33 +250,27 @@ def _classes(result: dict[str, Any]) -> dict[str, Any]:
     return {"classnames": tuple(names), **fields}
 
 
-def _run_of_log(logged: Path, folder: Path) -> Run | str:
+def _run_of_log(logged: Path, folder: Path) -> dict[str, Any] | str:
     log = read_log(logged)
     path = f"{logged.relative_to(folder) / 'log.txt'}"
     if log is None or log.accuracy is None:
         return f"{path} has no result: that run did not end"
     config = {**(config_of_names(logged) or {}), **log.config}
     try:
-        trainer, zero_shot = config["TRAINER.NAME"], is_zero_shot(config["TRAINER.NAME"])
         origin = config
-        if log.weights and not zero_shot:
+        if log.weights and not is_zero_shot(config["TRAINER.NAME"]):
             origin = training_config(log.weights, logged)
-        return Run(
-            trainer=trainer,
-            bits=_bits(config),
-            backbone=config["MODEL.BACKBONE.NAME"],
-            dataset=dataset_name(config),
-            subset=config.get("DATASET.SUBSAMPLE_CLASSES", "all"),
-            split=config.get("TEST.SPLIT", "test"),
-            accuracy=log.accuracy,
-            stored_bytes=None,
-            config=config,
-            training=Training.from_config(origin, zero_shot) if origin else None,
-            path=path,
-            from_log=True,
-        )
+        run = _run(config, origin, _bits(config), IRRELEVANT_SETTINGS)
     except KeyError as error:
         return f"{path} tells nothing of {error.args[0]}, nor does its folder's name"
+    return {
+        **run,
+        "accuracy": log.accuracy,
+        "stored_bytes": None,
+        "path": path,
+        "from_log": True,
+        **_classes({}),
+    }
 
 
 def _bits(config: Config) -> int | None:

@@ -1,194 +1,152 @@
-"""Scores by method, data set, measure and seed; their means, and differences of two methods."""
+"""Means over seeds and data sets, and paired differences of two methods.
+
+Scores are accuracies in percent, with the index (method, dataset, seed) and a column for each
+measure, such as "base". ``finish`` makes the means of measures that follow from others, such as the
+harmonic mean; pd.DataFrame leaves all as they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import combinations
-from math import sqrt
-from statistics import fmean, stdev
 
+import pandas as pd
 from scipy.stats import t as student
 
-from reporting.methods import Method
-from reporting.results import Run
-
 AVERAGE = "average"
-Seeds = dict[int, float]  # seed -> percent
-Measures = dict[str, Seeds]  # e.g. of "base", or of each number of shots
-Scores = dict[Method, dict[str, Measures]]  # by data set
 CONFIDENCE = 0.95
+Finish = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 class ConflictingResultsError(ValueError):
     """Two different results claim to be the same run."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A mean in percent, and its standard deviation over seeds where there are two or more.
-
-    ``sets`` of ``of`` data sets entered an average.
-    """
-
-    mean: float
-    std: float | None = None
-    seeds: int | None = None  # None: published, not said
-    sets: int = 1
-    of: int = 1
-
-    @property
-    def complete(self) -> bool:
-        return self.sets == self.of
-
-
-def collect(methods: Mapping[Run, Method], measure: Callable[[Run], str]) -> Scores:
+def collect(runs: pd.DataFrame) -> pd.DataFrame:
     """Sort the runs' accuracies; a run that was evaluated again, to the same end, counts once.
 
     Raises:
         ConflictingResultsError: two different results for one run.
     """
-    scores: Scores = {}
-    first: dict[tuple[Method, str, str, int], Run] = {}
-    for run, method in methods.items():
-        dataset, column, seed = run.dataset, measure(run), run.training.seed
-        seeds = scores.setdefault(method, {}).setdefault(dataset, {}).setdefault(column, {})
-        other = first.setdefault((method, dataset, column, seed), run)
-        if seeds.setdefault(seed, run.accuracy) != run.accuracy:
-            raise ConflictingResultsError(
-                f"two different results for one run: {other.path} and {run.path}; move one away"
-            )
-    return scores
+    key = ["method", "dataset", "seed", "measure"]
+    once = runs.drop_duplicates([*key, "accuracy"])
+    if once.duplicated(key).any():
+        again = once[once.duplicated(key, keep=False)]
+        paths = list(again.merge(again[key].head(1)).path)
+        raise ConflictingResultsError(
+            f"two different results for one run: {paths[0]} and {paths[1]}; move one away"
+        )
+    return once.pivot(index=key[:3], columns="measure", values="accuracy")
 
 
-def datasets_of(scores: Scores) -> set[str]:
-    return {dataset for by_dataset in scores.values() for dataset in by_dataset}
+def summarise(scores: pd.DataFrame, finish: Finish = pd.DataFrame) -> pd.DataFrame:
+    """Mean and sample standard deviation over seeds.
+
+    Returns:
+        Index (method, dataset), columns (mean, std, seeds, sets or of; measure).
+    """
+    seeds = scores.groupby(["method", "dataset"])
+    means, counts = finish(seeds.mean()), seeds.count()
+    one = counts.clip(1, 1)
+    return statistics(mean=means, std=seeds.std(), seeds=counts[counts > 0], sets=one, of=one)
 
 
-def shared_seeds(parts: Iterable[Seeds]) -> list[int]:
-    return sorted(set.intersection(*map(set, parts)))
-
-
-def deviation(seeds: Seeds) -> float | None:
-    """The sample standard deviation; None for less than two seeds."""
-    return stdev(seeds.values()) if len(seeds) > 1 else None
-
-
-def combine(datasets: Iterable[Measures]) -> Measures:
-    """Average over data sets, seed by seed: the measures and seeds that all of them have."""
-    datasets = list(datasets)
-    combined = {}
-    for measure in datasets[0]:
-        if all(measure in measures for measures in datasets):
-            parts = [measures[measure] for measures in datasets]
-            combined[measure] = {s: fmean(part[s] for part in parts) for s in shared_seeds(parts)}
-    return combined
-
-
-def summarise(datasets: Sequence[Measures], of: int = 1) -> dict[str, Cell]:
+def average(scores: pd.DataFrame, of: int, finish: Finish = pd.DataFrame) -> pd.DataFrame:
     """Average the data sets' means of each measure, over those that have it.
 
     The deviation is that of the seeds' own averages; seeds that did not run on all count not.
 
     Args:
-        datasets: the scores on one data set or on several.
+        scores: on several data sets.
         of: the number of data sets that a whole average is over.
+        finish: see above.
+
+    Returns:
+        Index method, columns as of :func:`summarise`.
     """
-    cells = {}
-    for measure in dict.fromkeys(key for measures in datasets for key in measures):
-        parts = [measures[measure] for measures in datasets if measure in measures]
-        cells[measure] = Cell(
-            mean=fmean(fmean(part.values()) for part in parts),
-            std=deviation(combine({measure: part} for part in parts)[measure]),
-            seeds=min(map(len, parts)),
-            sets=len(parts),
-            of=of,
-        )
-    return cells
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean of ``n`` paired differences in points; its 95% interval is mean ± ``margin``."""
-
-    mean: float
-    margin: float | None  # None: a single pair tells nothing of the spread
-    n: int
-    sets: int = 1  # data sets that the seeds' averages are over
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the seeds tell the two apart."""
-        return self.margin is not None and abs(self.mean) > self.margin
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """``first`` minus ``second`` on one data set, or on the average over several."""
-
-    first: Method
-    second: Method
-    dataset: str
-    differences: dict[str, Difference]  # by measure
-
-    @property
-    def of_counterparts(self) -> bool:
-        """Whether a quantized method meets the plain trainer that it quantizes."""
-        plain = (self.first.plain, None, self.first.from_log)
-        return (
-            self.first.bits is not None
-            and (self.second.trainer, self.second.bits, self.second.from_log) == plain
-        )
-
-
-def difference(first: Seeds, second: Seeds, sets: int = 1) -> Difference | None:
-    """Compare two methods over the seeds that both have; None without any.
-
-    The interval is Student's: mean ± t(0.975, n - 1) * s / sqrt(n), s the sample standard deviation
-    of the differences.
-    """
-    gains = [first[seed] - second[seed] for seed in shared_seeds([first, second])]
-    if not gains:
-        return None
-    n = len(gains)
-    if n < 2:
-        return Difference(gains[0], None, n, sets)
-    quantile = float(student.ppf((1 + CONFIDENCE) / 2, n - 1))
-    return Difference(fmean(gains), quantile * stdev(gains) / sqrt(n), n, sets)
+    seeds = scores.groupby(["method", "dataset"])
+    means, counts = seeds.mean().groupby("method"), seeds.count()
+    return statistics(
+        mean=finish(means.mean()),
+        std=finish(scores.groupby("method").apply(_average_seeds)).groupby("method").std(),
+        seeds=counts[counts > 0].groupby("method").min(),
+        sets=means.count(),
+        of=means.count().clip(of, of),
+    )
 
 
 def compare(
-    scores: Scores, datasets: Sequence[str], finish: Callable[[Measures], Measures] = dict
-) -> Iterator[Comparison]:
+    scores: pd.DataFrame, datasets: Sequence[str], finish: Finish = pd.DataFrame
+) -> pd.DataFrame:
     """Compare each two methods on each data set, and on the average over those that both ran on.
 
     The unit is the seed, also for the average: its differences are taken between the seeds'
     averages, so that the interval speaks of these data sets trained again, not of others.
 
-    Args:
-        scores: of all methods.
-        datasets: those to compare on, and to average over.
-        finish: adds measures that follow from the others, such as the harmonic mean.
+    Returns:
+        Index (first, second, dataset), columns (mean, margin, n or sets; measure).
     """
-    trained = [method for method in scores if not method.zero_shot]  # the rest has no seeds
-    for second, first in combinations(sorted(trained, key=lambda method: method.order), 2):
-        both = [(scores[first], scores[second], d) for d in datasets]
-        shared = {d: (one[d], other[d]) for one, other, d in both if d in one and d in other}
-        subjects = {AVERAGE: list(shared.values())} if len(shared) > 1 else {}
-        for dataset, pairs in {**subjects, **{d: [pair] for d, pair in shared.items()}}.items():
-            differences = dict(_differences(pairs, finish))
-            if differences:
-                yield Comparison(first, second, dataset, differences)
+    trained = [m for m in scores.index.unique("method") if not m.zero_shot]  # the rest has no seeds
+    gains, sets = {}, {}
+    for second, first in combinations(sorted(trained), 2):
+        one, other = scores.loc[first], scores.loc[second]
+        shared = [d for d in datasets if d in one.index and d in other.index]
+        if len(shared) > 1:
+            key = first, second, AVERAGE
+            gains[key], sets[key] = _gains_on_average(one.loc[shared], other.loc[shared], finish)
+        gains |= {(first, second, d): one.loc[d] - other.loc[d] for d in shared}
+    pairs = pd.concat(gains, names=["first", "second", "dataset"]) if gains else pd.DataFrame()
+    pairs = pairs.dropna(axis=1, how="all")
+    if pairs.empty:
+        return pd.DataFrame()
+    compared = differences(pairs)
+    of_averages = pd.DataFrame(sets, pairs.columns).T.reindex(compared.index).fillna(1)
+    compared = compared.join(statistics(sets=of_averages))
+    return compared[compared["n"].any(axis=1)]
 
 
-def _differences(
-    datasets: Sequence[tuple[Measures, Measures]], finish: Callable[[Measures], Measures]
-) -> Iterator[tuple[str, Difference]]:
-    """Each measure over the data sets that both have it of."""
-    for measure in dict.fromkeys(key for first, _ in datasets for key in first):
-        whole = [pair for pair in datasets if all(measure in measures for measures in pair)]
-        if whole:
-            first, second = (finish(combine(side)) for side in zip(*whole, strict=True))
-            gain = difference(first[measure], second[measure], len(whole))
-            if gain:
-                yield measure, gain
+def differences(gains: pd.DataFrame) -> pd.DataFrame:
+    """Mean of n paired differences, and the margin of its 95% interval.
+
+    The interval is Student's: mean ± t(0.975, n - 1) * s / sqrt(n), s the sample standard deviation
+    of the differences; a single pair has none.
+
+    Args:
+        gains: in points; the last level of the index is the seed.
+    """
+    groups = gains.groupby(gains.index.names[:-1], sort=False)
+    quantiles = student.ppf((1 + CONFIDENCE) / 2, groups.count() - 1)
+    return statistics(mean=groups.mean(), margin=quantiles * groups.sem(), n=groups.count())
+
+
+def _gains_on_average(
+    first: pd.DataFrame, second: pd.DataFrame, finish: Finish
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Differences seed by seed, each measure over the data sets that both have it of.
+
+    Returns:
+        The differences, and the number of data sets by measure.
+    """
+    gains, sets = {}, {}
+    for measure in first:
+        both = _datasets_with(first[measure]).intersection(_datasets_with(second[measure]))
+        if len(both):
+            one, other = (finish(_average_seeds(side.loc[both])) for side in (first, second))
+            gains[measure], sets[measure] = one[measure] - other[measure], len(both)
+    return pd.DataFrame(gains).reindex(columns=first.columns), sets
+
+
+def _datasets_with(scores: pd.Series) -> pd.Index:
+    return scores.dropna().index.unique("dataset")
+
+
+def _average_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """Average over data sets, seed by seed: for the seeds that have all data sets of a measure."""
+    sets = scores.groupby("dataset").count().gt(0).sum()
+    seeds = scores.groupby("seed")
+    return seeds.mean().where(seeds.count() == sets)
+
+
+def statistics(**frames: pd.DataFrame) -> pd.DataFrame:
+    """Put frames of the same shape side by side, below their names."""
+    return pd.concat(frames, axis=1, names=["statistic", "measure"])

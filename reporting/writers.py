@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from tabulate import tabulate
 
-from reporting.methods import Method
 from reporting.plots import Plot, section_plots
 from reporting.report import Report, make_report
-from reporting.scores import AVERAGE, Cell, Comparison, Difference
-from reporting.tables import Row, Section, Table
+from reporting.scores import AVERAGE
+from reporting.tables import Section, Table
 
 PLOTS = "plots"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -29,6 +28,7 @@ _LATEX_ESCAPES = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "–": "--",
+    "\n": " ",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 NUMBERS = (
@@ -83,7 +83,9 @@ def page(report: Report, plots: Mapping[Section, Sequence[Plot]]) -> str:
         "markup": Markup,
         "NUMBERS": NUMBERS,
         "COMPARISONS": COMPARISONS,
-        **{function.__name__: function for function in _TEXTS},
+        "published_note": published_note,
+        "table_texts": table_texts,
+        "comparison_texts": comparison_texts,
     }
     return environment.get_template("report.html.j2").render(report=report, plots=plots)
 
@@ -94,7 +96,7 @@ def markdown(report: Report, plots: Mapping[Section, Sequence[Plot]], folder: st
     for section in report.sections:
         blocks.append(f"## {section.title}")
         for table in section.tables:
-            blocks += [f"### {table.title}", markdown_table(table)]
+            blocks += [f"### {table.title}", markdown_table(section, table)]
             blocks += [
                 _markdown_image(p, folder) for p in plots[section] if p.dataset == table.dataset
             ]
@@ -103,13 +105,11 @@ def markdown(report: Report, plots: Mapping[Section, Sequence[Plot]], folder: st
             _markdown_image(plot, folder) for plot in plots[section] if plot.dataset not in subjects
         ]
         blocks += [f"- {note}" for note in (published_note(section), *section.notes) if note]
-        counterparts = [c for c in section.comparisons if c.of_counterparts]
+        counterparts = [key for key in section.comparisons.index if key[0].quantizes(key[1])]
         if counterparts:
-            blocks += [
-                "### Quantized minus plain",
-                COMPARISONS,
-                comparison_table(counterparts, section.measures),
-            ]
+            lines = comparison_texts(section.comparisons.loc[counterparts])
+            lines = lines.rename(columns={"pairs": "n"})
+            blocks += ["### Quantized minus plain", COMPARISONS, _markdown_pipes(lines)]
     if report.notes:
         blocks += ["## Not in the tables", "\n".join(f"- {note}" for note in report.notes)]
     return "\n\n".join(blocks) + "\n"
@@ -120,46 +120,26 @@ def _markdown_image(plot: Plot, folder: str) -> str:
     return f"![{subject}{plot.caption}]({folder}/{plot.slug}.svg)"
 
 
-def markdown_table(table: Table) -> str:
+def markdown_table(section: Section, table: Table) -> str:
     """The table in the pipe format, the best of each column in bold."""
-    best = {column: table.best(column) for column in table.columns}
-    lines = []
-    for row in table.rows:
-        line = {"method": row.method.name, "bits": optional_text(row.method.bits)}
-        for column in table.columns:
-            text = cell_text(row.cells.get(column))
-            line[column] = f"**{text}**" if row.method in best[column] else text
-        line["seeds"] = seeds_text(row)
-        line["prompt bytes"] = optional_text(row.stored_bytes)
-        lines.append(line)
-    return _markdown_pipes(lines)
+    return _markdown_pipes(table_texts(section, table, bold="**{}**"))
 
 
-def comparison_table(comparisons: Sequence[Comparison], measures: Sequence[str]) -> str:
-    """One line for each comparison, one column for each measure."""
-    return _markdown_pipes(
-        [
-            {
-                "method": comparison.first.label,
-                "minus": comparison.second.label,
-                "on": subject_text(comparison),
-                **{key: difference_text(comparison.differences.get(key)) for key in measures},
-                "n": pairs_text(comparison),
-            }
-            for comparison in comparisons
-        ]
-    )
-
-
-def _markdown_pipes(lines: Sequence[Mapping[str, str]]) -> str:
+def _markdown_pipes(texts: pd.DataFrame) -> str:
+    texts = texts.rename(columns=_markdown_escape).map(_markdown_escape)
     return tabulate(
-        lines,
+        texts,
         headers="keys",
         tablefmt="pipe",
+        showindex=False,
         disable_numparse=True,
         stralign="right",
-        missingval=GAP,
     )
+
+
+def _markdown_escape(text: str) -> str:
+    """Escape what would end a cell or a line."""
+    return " ".join(text.replace("|", r"\|").splitlines())
 
 
 def latex(report: Report) -> str:
@@ -177,41 +157,28 @@ def latex_escape(text: str) -> str:
 
 
 def _latex_table(section: Section, table: Table) -> str:
-    best = {column: table.best(column) for column in table.columns}
-    header = ["method", "bits", *table.columns, "seeds"]
     label = re.sub(r"\W+", "-", f"{section.title} {table.title}".lower()).strip("-")
     caption = f"{section.title}. {table.title}. {published_note(section) or ''}".rstrip()
-    lines = [_latex_line(header), r"\midrule"]
-    for earlier, row in zip([None, *table.rows], table.rows, strict=False):
-        if earlier and row.method.source and not earlier.method.source:
-            lines.append(r"\midrule")
-        lines.append(_latex_row(row, table.columns, best))
-    return "\n".join(
-        [
-            r"\begin{table}[t]",
-            r"\centering",
-            rf"\caption{{{latex_escape(caption)}}}",
-            rf"\label{{tab:{label}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
-            r"\toprule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
+    texts = table_texts(section, table).drop(columns="prompt bytes").map(latex_escape)
+    for column in table.columns:
+        best = table.best[column].to_numpy()
+        texts.loc[best, column] = texts.loc[best, column].map(r"\textbf{{{}}}".format)
+    here = len(table.measured.cells)
+    if 0 < here < len(texts):
+        texts.iloc[here, 0] = "\\midrule\n" + texts.iloc[here, 0]
+    texts.columns = texts.columns.map(latex_escape)
+    return (
+        texts.style.hide(axis="index")
+        .to_latex(
+            column_format="l" + "r" * (texts.shape[1] - 1),
+            position="t",
+            position_float="centering",
+            hrules=True,
+            caption=latex_escape(caption),
+            label=f"tab:{label}",
+        )
+        .rstrip()
     )
-
-
-def _latex_row(row: Row, columns: Sequence[str], best: dict[str, set]) -> str:
-    cells = [latex_escape(row.method.name), optional_text(row.method.bits)]
-    for column in columns:
-        text = latex_escape(cell_text(row.cells.get(column)))
-        cells.append(rf"\textbf{{{text}}}" if row.method in best[column] else text)
-    return " & ".join([*cells, latex_escape(seeds_text(row))]) + r" \\"
-
-
-def _latex_line(texts: Sequence[str]) -> str:
-    return " & ".join(map(latex_escape, texts)) + r" \\"
 
 
 def spreadsheets(report: Report) -> dict[str, str]:
@@ -220,149 +187,103 @@ def spreadsheets(report: Report) -> dict[str, str]:
     Returns:
         Contents by file name.
     """
-    lines: dict[str, list[dict[str, object]]] = defaultdict(list)
+    parts: dict[str, list[pd.DataFrame]] = defaultdict(list)
     for section in report.sections:
-        lines[_csv_name(section.protocol)] += _mean_lines(section)
-        lines["paired.csv"] += _difference_lines(section)
-    return {name: _csv(rows) for name, rows in lines.items() if rows}
-
-
-def _mean_lines(section: Section) -> Iterable[dict[str, object]]:
-    for table in section.tables:
-        for row in table.rows:
-            for column, cell in row.cells.items():
-                if column in table.columns:
-                    yield {
-                        **_setting_columns(section),
-                        "dataset": table.dataset or column,
-                        **_method_columns(row.method),
-                        "measure": column if table.dataset else "accuracy",
-                        "mean": cell.mean,
-                        "std": cell.std,
-                        "seeds": cell.seeds,
-                        "datasets": cell.sets,
-                        "of_datasets": cell.of,
-                        "stored_bytes": row.stored_bytes,
-                        "published_in": row.method.source,
-                    }
-
-
-def _difference_lines(section: Section) -> Iterable[dict[str, object]]:
-    for comparison in section.comparisons:
-        for measure, difference in comparison.differences.items():
-            margin = difference.margin
-            yield {
-                "protocol": section.protocol,
-                **_setting_columns(section),
-                "dataset": comparison.dataset,
-                "datasets": difference.sets,
-                "first": comparison.first.label,
-                "second": comparison.second.label,
-                "measure": measure,
-                "first_minus_second": difference.mean,
-                "low_95": None if margin is None else difference.mean - margin,
-                "high_95": None if margin is None else difference.mean + margin,
-                "pairs": difference.n,
-            }
-
-
-def _setting_columns(section: Section) -> Mapping[str, object]:
-    setting = section.setting
-    return {
-        "data": setting.family,
-        "backbone": setting.backbone,
-        "split": setting.split,
-        "shots": setting.shots,
-        "source": setting.source,
+        name = section.protocol.lower().replace("-", "_").replace(" ", "_") + ".csv"
+        parts[name] += [_means(section, table) for table in section.tables]
+        if len(section.comparisons):
+            parts["paired.csv"].append(_differences(section))
+    files = {
+        name: pd.concat(lines).rename(columns={"family": "data"}) for name, lines in parts.items()
     }
+    return {name: lines.to_csv(index=False) for name, lines in files.items()}
 
 
-def _method_columns(method: Method) -> Mapping[str, object]:
-    return {
-        "method": method.name,
-        "trainer": method.trainer,
-        "bits": method.bits,
-        "variant": method.variant,
-        "from_log": method.from_log,
+def _means(section: Section, table: Table) -> pd.DataFrame:
+    means = table.cells.stack("column", future_stack=True).dropna(subset="mean").reset_index()
+    methods = pd.DataFrame(map(asdict, means.method))
+    lines = {
+        **asdict(section.setting),
+        "dataset": table.dataset or means.column,
+        "method": [method.name for method in means.method],
+        **methods[["trainer", "bits", "variant", "from_log"]],
+        "measure": means.column if table.dataset else "accuracy",
+        **means[["mean", "std", "seeds"]],
+        "datasets": means["sets"],
+        "of_datasets": means["of"],
+        "stored_bytes": means.method.map(section.stored_bytes),
+        "published_in": methods.source,
     }
+    whole = ["shots", "bits", "seeds", "datasets", "of_datasets"]
+    return pd.DataFrame(lines).astype(dict.fromkeys(whole, "Int64"))
 
 
-def _csv_name(protocol: str) -> str:
-    return protocol.lower().replace("-", "_").replace(" ", "_") + ".csv"
-
-
-def _csv(lines: list[dict[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+def _differences(section: Section) -> pd.DataFrame:
+    stacked = section.comparisons.stack("measure", future_stack=True)
+    compared = stacked.dropna(subset="mean").reset_index()
+    lines = {
+        "protocol": section.protocol,
+        **asdict(section.setting),
+        "dataset": compared.dataset,
+        "datasets": compared["sets"],
+        "first": [method.label for method in compared["first"]],
+        "second": [method.label for method in compared["second"]],
+        "measure": compared.measure,
+        "first_minus_second": compared["mean"],
+        "low_95": compared["mean"] - compared.margin,
+        "high_95": compared["mean"] + compared.margin,
+        "pairs": compared["n"],
+    }
+    return pd.DataFrame(lines).astype(dict.fromkeys(["shots", "datasets", "pairs"], "Int64"))
 
 
 def published_note(section: Section) -> str | None:
     """Where the published numbers of a section come from."""
     sources: dict[str, list[str]] = {}
     for table in section.tables:
-        for row in table.rows:
-            if row.method.source:
-                names = sources.setdefault(row.method.source, [])
-                names += [row.method.trainer] * (row.method.trainer not in names)
+        for method in table.cells.index:
+            if method.source:
+                names = sources.setdefault(method.source, [])
+                names += [method.trainer] * (method.trainer not in names)
     if not sources:
         return None
     listed = "; ".join(f"{', '.join(names)}: {source}" for source, names in sources.items())
     return f"Published numbers, not measured here ({listed})."
 
 
-def cell_text(cell: Cell | None) -> str:
-    """Mean ± deviation in percent, and how many data sets an average with gaps is over."""
-    if cell is None:
-        return GAP
-    spread = "" if cell.std is None else f" ± {cell.std:.2f}"
-    return f"{cell.mean:.2f}{spread}" + ("" if cell.complete else f" ({cell.sets} of {cell.of})")
+def table_texts(section: Section, table: Table, bold: str = "{}") -> pd.DataFrame:
+    """Mean ± deviation in percent, and how many data sets an average with gaps is over.
+
+    ``bold`` is the format of the best of each column.
+    """
+    mean, std, sets, of = (table.cells[name] for name in ("mean", "std", "sets", "of"))
+    texts = mean.map("{:.2f}".format) + std.map(" ± {:.2f}".format).where(std.notna(), "")
+    gaps = sets.map(" ({:.0f} of ".format) + of.map("{:.0f})".format)
+    texts = (texts + gaps.where(sets < of, "")).where(mean.notna(), GAP)
+    texts = texts.where(~table.best, texts.map(bold.format))
+    texts.insert(0, "method", [method.name for method in texts.index])
+    texts.insert(1, "bits", [str(method.bits or GAP) for method in texts.index])
+    sizes = section.stored_bytes.reindex(texts.index).astype("string").fillna(GAP)
+    return texts.assign(**{"seeds": _spans(table.cells["seeds"]), "prompt bytes": sizes})
 
 
-def difference_text(difference: Difference | None) -> str:
-    """Mean difference in points and its interval."""
-    if difference is None:
-        return GAP
-    if difference.margin is None:
-        return f"{difference.mean:+.2f} (no interval)"
-    low, high = difference.mean - difference.margin, difference.mean + difference.margin
-    return f"{difference.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+def comparison_texts(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Mean differences in points and their intervals."""
+    mean, margin = comparisons["mean"], comparisons["margin"]
+    there = mean.notna()
+    intervals = (mean - margin).map(" [{:+.2f}, ".format) + (mean + margin).map("{:+.2f}]".format)
+    texts = mean.map("{:+.2f}".format) + intervals.where(margin.notna(), " (no interval)")
+    texts = texts.where(there, GAP)
+    firsts, seconds, datasets = zip(*comparisons.index, strict=True)
+    texts.insert(0, "method", [method.label for method in firsts])
+    texts.insert(1, "minus", [method.label for method in seconds])
+    sets = _spans(comparisons["sets"][there])
+    pairs = zip(datasets, sets, strict=True)
+    texts.insert(2, "on", [f"{d} of {n}" if d == AVERAGE else d for d, n in pairs])
+    return texts.assign(pairs=_spans(comparisons["n"][there]))
 
 
-def seeds_text(row: Row) -> str:
-    """The number of seeds, or the least and the greatest."""
-    return _span(cell.seeds for cell in row.cells.values() if cell.seeds)
-
-
-def pairs_text(comparison: Comparison) -> str:
-    """The number of pairs, or the least and the greatest."""
-    return _span(difference.n for difference in comparison.differences.values())
-
-
-def subject_text(comparison: Comparison) -> str:
-    """The data set, or how many the average is over."""
-    if comparison.dataset != AVERAGE:
-        return comparison.dataset
-    return f"{AVERAGE} of {_span(d.sets for d in comparison.differences.values())}"
-
-
-def optional_text(value: object) -> str:
-    return GAP if value is None else str(value)
-
-
-def _span(counts: object) -> str:
-    ordered = sorted(set(counts))
-    return "–".join(map(str, dict.fromkeys([ordered[0], ordered[-1]]))) if ordered else GAP
-
-
-_TEXTS = (
-    cell_text,
-    difference_text,
-    optional_text,
-    pairs_text,
-    published_note,
-    seeds_text,
-    subject_text,
-)
+def _spans(counts: pd.DataFrame) -> pd.Series:
+    """In each row the least and the greatest number, or the only one."""
+    low, high = (bound.map("{:.0f}".format) for bound in (counts.min(axis=1), counts.max(axis=1)))
+    return low.where(low == high, low + "–" + high).replace("nan", GAP)

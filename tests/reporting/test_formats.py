@@ -7,12 +7,16 @@ import sys
 
 import pytest
 
-from reporting.methods import Method
 from reporting.plots import section_plots
 from reporting.report import make_report
-from reporting.scores import Cell
-from reporting.tables import make_table
-from reporting.writers import cell_text, latex, latex_escape, markdown, spreadsheets, write_report
+from reporting.writers import (
+    latex,
+    latex_escape,
+    markdown,
+    spreadsheets,
+    table_texts,
+    write_report,
+)
 
 
 @pytest.fixture
@@ -126,23 +130,36 @@ def test_csv_holds_every_number_unrounded_and_no_missing_one(folder):
     assert (paired["new"]["first_minus_second"], paired["new"]["pairs"]) == ("10.0", "2")
 
 
-def test_cells():
-    assert cell_text(None) == "-"
-    assert cell_text(Cell(0.0)) == "0.00"
-    assert cell_text(Cell(85.0, 7.071)) == "85.00 ± 7.07"
-    assert cell_text(Cell(85.0, None, 1, 2, 11)) == "85.00 (2 of 11)"
+def test_cells(runs):
+    for seed, accuracy in ((1, 80.0), (2, 90.0)):
+        runs.base_to_new("CoOp", "Digits", accuracy, 0.0, seed=seed)
+    runs.trained("MaPLe", "Digits", 85.0, subset="base")
+    runs.base_to_new("MaPLe", "Characters", 85.0, 85.0)
+    section, *_ = make_report(runs.root).sections
+    texts = {table.dataset: table_texts(section, table) for table in section.tables}
+    assert list(texts["Digits"].base) == ["85.00 ± 7.07", "85.00"]
+    assert list(texts["Digits"].new) == ["0.00 ± 0.00", "-"]
+    assert list(texts["average"].base) == ["85.00 ± 7.07 (1 of 2)", "85.00 (1 of 2)"]
 
 
-def test_best_is_what_reads_as_best():
-    cells = {
-        Method("A"): {"x": Cell(80.001)},
-        Method("B"): {"x": Cell(80.004)},
-        Method("C"): {"x": Cell(99.0, sets=1, of=2)},
-        Method("D"): {},
-    }
-    table = make_table("t", ["x", "y"], cells, {})
-    assert table.best("x") == {Method("A"), Method("B")}
-    assert table.best("y") == set()
+def test_best_is_what_reads_as_best(runs):
+    for trainer, accuracy in (("CoOp", 80.001), ("MaPLe", 80.004), ("CoCoOp", 79.0)):
+        for dataset in ("Digits", "Characters"):
+            runs.trained(trainer, dataset, accuracy)
+    runs.trained("ProGrad", "Digits", 99.0)
+    average, *_ = make_report(runs.root).sections[0].tables
+    best = average.best["16 shots"]
+    assert {method.name for method in best.index[best]} == {"CoOp", "MaPLe"}
+
+
+def test_pipes_and_lines_in_names_stay_in_their_cell(runs):
+    for schedule in ("a|b", "c\nd"):
+        options = {"name": schedule[0], "OPTIM__LR_SCHEDULER": schedule}
+        runs.trained("CoOp", "Digits", 80.0, **options)
+    report = make_report(runs.root)
+    text = markdown(report, {section: [] for section in report.sections}, "plots")
+    assert r"CoOp (OPTIM.LR_SCHEDULER=a\|b) |" in text
+    assert "CoOp (OPTIM.LR_SCHEDULER=c d) |" in text
 
 
 def test_command_writes_all_files_the_same_each_time(folder, tmp_path_factory):
@@ -185,7 +202,7 @@ def report_without(module, folder):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("module", ["jinja2", "matplotlib.figure", "scipy", "tabulate"])
+@pytest.mark.parametrize("module", ["jinja2", "matplotlib.figure", "pandas", "scipy", "tabulate"])
 def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, module):
     done = report_without(module, tmp_path)
     package = module.split(".")[0]

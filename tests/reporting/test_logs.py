@@ -130,33 +130,35 @@ def test_base_to_new_from_upstreams_logs(upstream):
         origin = upstream.trained(BASE.format(seed), base, seed=seed)
         upstream.tested(NEW.format(seed), new, origin, seed=seed, subset="new")
     (section,) = make_report(upstream.root).sections
-    row = next(row for row in section.tables[-1].rows if not row.method.source)
-    assert row.method.name == "CoOp (log)"
-    assert row.cells["base"].mean == pytest.approx(91.19)
-    assert row.cells["new"].mean == pytest.approx(56.74)
-    assert row.cells["H"].seeds == 2 and row.stored_bytes is None
+    ((method, cells),) = section.tables[-1].measured.cells.iterrows()
+    assert method.name == "CoOp (log)"
+    assert cells["mean", "base"] == pytest.approx(91.19)
+    assert cells["mean", "new"] == pytest.approx(56.74)
+    assert cells["seeds", "H"] == 2
+    assert section.stored_bytes.isna().all()
 
 
 def test_the_config_in_the_log_is_read_with_its_types(upstream):
     upstream.trained("run", 92.19)
-    ((run,), notes) = read_runs(upstream.root)
+    runs, notes = read_runs(upstream.root)
+    (run,) = runs.itertuples()
     assert not notes
     assert (run.trainer, run.dataset, run.backbone) == ("CoOp", "EuroSAT", "ViT-B/16")
-    assert (run.training.shots, run.training.seed, run.subset) == (16, 1, "base")
-    config = run.training.config
-    assert config["INPUT.SIZE"] == (224, 224)
-    assert config["OPTIM.WARMUP_CONS_LR"] == 1e-5
-    assert config["TRAINER.COOP.N_CTX"] == 4
-    assert config["MODEL.INIT_WEIGHTS"] == ""
-    assert "PyTorch version" not in str(config)
+    assert (run.shots, run.seed, run.subset) == (16, 1, "base")
+    settings = run.settings
+    assert settings["INPUT.SIZE"] == (224, 224)
+    assert settings["OPTIM.WARMUP_CONS_LR"] == 1e-5
+    assert settings["TRAINER.COOP.N_CTX"] == 4
+    assert settings["MODEL.INIT_WEIGHTS"] == ""
+    assert "PyTorch version" not in str(settings)
 
 
 def test_evaluations_are_traced_to_the_log_of_their_training(upstream):
     origin = upstream.trained("imagenet", 71.5, dataset="ImageNet", subset="all")
     upstream.tested("xd", 46.0, origin, subset="all")
     sections = {section.protocol: section for section in make_report(upstream.root).sections}
-    row = sections["Cross-dataset"].tables[0].rows[0]
-    assert {k: c.mean for k, c in row.cells.items()} == {
+    means = sections["Cross-dataset"].tables[0].cells["mean"].iloc[0]
+    assert means.dropna().to_dict() == {
         "ImageNet": 71.5,
         "EuroSAT": 46.0,
         "average": 46.0,
@@ -166,7 +168,7 @@ def test_evaluations_are_traced_to_the_log_of_their_training(upstream):
 def test_bits_of_a_quantized_trainer_stand_in_its_config(upstream):
     node = "  QPROMPT:\n    BITS: 2\n    MODE: qat\nCollecting"
     upstream.trained("run", 90.0, trainer="QCoOp", header=LOG.replace("Collecting", node, 1))
-    ((run,), _) = read_runs(upstream.root)
+    (run,) = read_runs(upstream.root)[0].itertuples()
     assert (run.trainer, run.bits) == ("QCoOp", 2)
 
 
@@ -174,7 +176,7 @@ def test_an_unfinished_run_is_no_result_whatever_it_validated(upstream):
     upstream.trained("done", 90.0)
     upstream.write("killed", 99.0, body=TRAINING + RESULT)  # FINAL_MODEL best_val
     runs, (note,) = read_runs(upstream.root)
-    assert [run.path for run in runs] == ["done/log.txt"]
+    assert list(runs.path) == ["done/log.txt"]
     assert note.startswith("killed/log.txt has no result")
 
 
@@ -182,14 +184,14 @@ def test_the_last_finished_start_counts(upstream):
     upstream.write("run", 50.0, body=TRAINING)
     upstream.trained("run", 90.0, name="log.txt-2024-01-01-10-00-00")
     upstream.write("run", 99.0, body=TRAINING, name="log.txt-2024-01-02-10-00-00")
-    ((run,), _) = read_runs(upstream.root)
+    (run,) = read_runs(upstream.root)[0].itertuples()
     assert run.accuracy == 90.0
 
 
 def test_a_result_file_goes_before_the_log_beside_it(upstream, runs):
     folder = runs.trained("CoOp", "EuroSAT", 80.0)
     upstream.trained(folder, 70.0)
-    ((run,), _) = read_runs(upstream.root)
+    (run,) = read_runs(upstream.root)[0].itertuples()
     assert (run.accuracy, run.from_log) == (80.0, False)
 
 
@@ -197,7 +199,7 @@ def test_logs_and_results_are_never_averaged(upstream, runs):
     runs.base_to_new("CoOp", "EuroSAT", 80.0, 60.0, seed=1)
     upstream.trained(BASE.format(1), 92.19)
     (section,) = make_report(upstream.root).sections
-    found = {r.method.name: r.cells["base"].mean for r in section.tables[-1].rows}
+    found = {m.name: base for m, base in section.tables[-1].cells["mean", "base"].items()}
     assert (found["CoOp"], found["CoOp (log)"]) == (80.0, 92.19)
 
 
@@ -212,18 +214,19 @@ def test_logs_and_results_are_never_averaged(upstream, runs):
 )
 def test_a_log_without_config_is_told_by_its_folder(upstream, folder, dataset, subset, shots):
     upstream.trained(folder, 77.0, header="")
-    ((run,), notes) = read_runs(upstream.root)
+    runs, notes = read_runs(upstream.root)
+    (run,) = runs.itertuples()
     assert not notes
     assert (run.trainer, run.dataset, run.backbone) == ("CoOp", dataset, "ViT-B/16")
-    assert (run.subset, run.training.shots, run.training.seed) == (subset, shots, 3)
+    assert (run.subset, run.shots, run.seed) == (subset, shots, 3)
 
 
 def test_an_evaluation_is_told_by_the_folder_of_weights_that_are_gone(upstream):
     folder = "evaluation/CoOp/vit_b16_16shots/food101/seed2"
     origin = "output/imagenet/CoOp/vit_b16_16shots/seed2"
     upstream.tested(folder, 85.0, origin, header="")
-    ((run,), _) = read_runs(upstream.root)
-    assert (run.dataset, run.training.dataset, run.training.seed) == ("Food101", "ImageNet", 2)
+    (run,) = read_runs(upstream.root)[0].itertuples()
+    assert (run.dataset, run.source, run.seed) == ("Food101", "ImageNet", 2)
 
 
 def test_a_log_that_tells_nothing_is_named(upstream):

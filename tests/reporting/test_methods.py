@@ -7,7 +7,7 @@ from reporting.report import make_report
 
 
 def methods(runs):
-    return [row.method.name for row in make_report(runs.root).sections[0].tables[-1].rows]
+    return [method.name for method in make_report(runs.root).sections[0].tables[-1].cells.index]
 
 
 def test_runs_that_differ_in_a_setting_are_never_averaged(runs):
@@ -15,7 +15,8 @@ def test_runs_that_differ_in_a_setting_are_never_averaged(runs):
     runs.base_to_new("CoOp", "Digits", 90.0, 60.0, seed=2, name="b", OPTIM__LR=0.1)
     (section,) = make_report(runs.root).sections
     found = {
-        r.method.name: (r.cells["base"].mean, r.cells["new"].mean) for r in section.tables[0].rows
+        method.name: (mean["base"], mean["new"])
+        for method, mean in section.tables[0].cells["mean"].iterrows()
     }
     assert found == {"CoOp (OPTIM.LR=0.002)": (80.0, 60.0), "CoOp (OPTIM.LR=0.1)": (90.0, 60.0)}
 
@@ -23,7 +24,7 @@ def test_runs_that_differ_in_a_setting_are_never_averaged(runs):
 def test_bits_are_methods_of_their_own(runs):
     for bits in (1, 2):
         runs.base_to_new("QCoOp", "Digits", 80.0, 60.0, bits=bits)
-    assert [row.method.bits for row in make_report(runs.root).sections[0].tables[0].rows] == [1, 2]
+    assert [m.bits for m in make_report(runs.root).sections[0].tables[0].cells.index] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_settings_that_go_with_the_data_set_are_one_method_and_told(runs):
     runs.base_to_new("CoOp", "ImageNet", 76.0, 68.0, OPTIM__MAX_EPOCH=50)
     runs.base_to_new("CoOp", "EuroSAT", 90.0, 60.0, OPTIM__MAX_EPOCH=200)
     (section,) = make_report(runs.root).sections
-    assert [r.method.name for r in section.tables[0].rows if not r.method.source] == ["CoOp"]
+    assert [m.name for m in section.tables[0].measured.cells.index] == ["CoOp"]
     (note,) = section.notes
     assert "OPTIM.MAX_EPOCH (200, 50)" in note
 
@@ -109,7 +110,7 @@ def test_order_zero_shot_plain_quantized_and_published_last():
         Method("CoOp"),
         Method("ZeroshotCLIP", zero_shot=True),
     ]
-    assert [m.label for m in sorted(methods, key=lambda m: m.order)] == [
+    assert [m.label for m in sorted(methods)] == [
         "ZeroshotCLIP",
         "CoOp",
         "QCoOp, 1 bit",
@@ -119,3 +120,11 @@ def test_order_zero_shot_plain_quantized_and_published_last():
         "Another",
         "CoOp (published)",
     ]
+
+
+def test_a_quantized_method_meets_the_plain_trainer_that_it_quantizes():
+    quantized = Method("QCoOp", 1)
+    assert quantized.quantizes(Method("CoOp", variant="OPTIM.LR=0.1"))
+    for other in (quantized, Method("MaPLe"), Method("CoOp", from_log=True)):
+        assert not quantized.quantizes(other)
+    assert not Method("CoOp").quantizes(Method("CoOp"))

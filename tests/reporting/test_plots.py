@@ -2,11 +2,8 @@
 
 import pytest
 
-from reporting.methods import Method
 from reporting.plots import comparable, section_plots
 from reporting.report import make_report
-from reporting.scores import Cell
-from reporting.tables import make_table
 
 
 @pytest.fixture
@@ -20,22 +17,30 @@ def plots(runs):
     return plots
 
 
-def test_averages_over_different_data_sets_are_not_drawn_together():
-    wide, narrow = Cell(80.0, sets=3, of=11), Cell(90.0, sets=2, of=11)
-    cells = {
-        Method("A"): {"x": wide, "y": wide},
-        Method("B"): {"x": narrow},
-        Method("C"): {"x": wide, "y": narrow},
-        Method("D", source="a paper"): {"x": Cell(70.0)},
-    }
-    table = make_table("t", ["x", "y"], cells, {}, "average")
+def test_averages_over_different_data_sets_are_not_drawn_together(runs):
+    for trainer, shots, datasets in (
+        ("CoOp", 1, ("EuroSAT", "UCF101")),
+        ("CoOp", 4, ("EuroSAT", "UCF101")),
+        ("MaPLe", 1, ("EuroSAT",)),
+        ("CoCoOp", 1, ("EuroSAT", "UCF101")),
+        ("CoCoOp", 4, ("EuroSAT",)),
+    ):
+        for dataset in datasets:
+            runs.trained(trainer, dataset, 80.0, shots=shots)
+    average, *_ = make_report(runs.root).sections[0].tables
 
     def drawn(*columns):
-        return {r.method.trainer: set(r.cells) for r in comparable(table, columns)}
+        means = comparable(average, columns)
+        return {method.trainer: set(mean.dropna().index) for method, mean in means.iterrows()}
 
-    # the published average, over all data sets, has no equal among the measured ones
-    assert drawn("x", "y") == {"A": {"x", "y"}, "C": {"x"}}
-    assert drawn("y") == {"A": {"y"}}
+    assert drawn("1 shot", "4 shots") == {"CoOp": {"1 shot", "4 shots"}, "CoCoOp": {"1 shot"}}
+    assert drawn("4 shots") == {"CoOp": {"4 shots"}}
+
+
+def test_published_averages_have_no_equal_among_those_with_gaps(runs):
+    runs.base_to_new("CoOp", "EuroSAT", 80.0, 60.0)
+    average, *_ = make_report(runs.root).sections[0].tables
+    assert [method.name for method in comparable(average, ["H"]).index] == ["CoOp"]
 
 
 def test_halves_alone_and_plain_trainers_give_no_plot(runs, plots):

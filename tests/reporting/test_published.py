@@ -13,8 +13,8 @@ from reporting.report import make_report
 @pytest.mark.parametrize("half", ["base", "new"])
 def test_numbers_of_the_data_sets_average_to_the_published_average(method, half):
     cells = {
-        dataset: {m.trainer: c[half].mean for m, c in found.items()}
-        for dataset, found in published_numbers("base_to_new").items()
+        dataset: {method.trainer: mean for (_, method), mean in means.items()}
+        for dataset, means in published_numbers("base_to_new")[half].groupby("dataset")
     }
     assert cells.keys() == {*BENCHMARK, "average"}
     average = cells.pop("average")[method]
@@ -34,23 +34,23 @@ def test_numbers_of_the_data_sets_average_to_the_published_average(method, half)
     ],
 )
 def test_harmonic_means_are_those_that_the_qprompt_paper_prints(method, h):
-    found = {m.trainer: cells["H"].mean for m, cells in published_halves("average").items()}
+    found = {m.trainer: h for m, h in published_halves().loc["average", "H"].items()}
     assert found[method] == pytest.approx(h, abs=0.0051)
 
 
 def test_every_number_has_a_source():
     for name in ("base_to_new", "cross_dataset"):
-        for found in published_numbers(name).values():
-            assert all(method.source for method in found)
+        methods = published_numbers(name).index.get_level_values("method")
+        assert all(method.source for method in methods)
 
 
 def shown(runs):
     return {
-        row.method.trainer
+        method.trainer
         for section in make_report(runs.root).sections
         for table in section.tables
-        for row in table.rows
-        if row.method.source
+        for method in table.cells.index
+        if method.source
     }
 
 
@@ -59,9 +59,9 @@ def test_shown_beside_the_same_setting_and_never_the_best_of_an_average_with_gap
     (section,) = make_report(runs.root).sections
     average, eurosat = section.tables
     names = ["CLIP", "CoOp", "QCoOp", "CoCoOp", "ProGrad", "MaPLe", "QMaPLe", "PromptSRC"]
-    assert [row.method.trainer for row in average.rows if row.method.source] == names
-    assert {m.name for m in average.best("H")} == {"PromptSRC (published)"}
-    assert {m.name for m in eurosat.best("H")} == {"CoOp"}
+    assert [method.trainer for method in average.cells.index if method.source] == names
+    assert {m.name for m, best in average.best["H"].items() if best} == {"PromptSRC (published)"}
+    assert {m.name for m, best in eurosat.best["H"].items() if best} == {"CoOp"}
 
 
 @pytest.mark.parametrize(
