@@ -265,12 +265,12 @@ def test_evaluation_without_trained_weights_is_refused(main, tmp_path):
     assert not (tmp_path / "run/results.json").exists()
 
 
-def test_output_folder_that_cannot_be_written_is_named(command, tmp_path):
+def test_output_folder_that_cannot_be_written_is_named(main, tmp_path):
     file = tmp_path / "file"
     file.write_text("in the way")
-    done = command("QCoOp", file / "run")
-    assert done.returncode != 0
-    assert str(file) in done.stderr.splitlines()[-1]
+    with pytest.raises(SystemExit) as error:
+        main("QCoOp", file / "run")
+    assert error.value.code.startswith("error: ") and str(file) in error.value.code
     assert file.read_text() == "in the way"
 
 
