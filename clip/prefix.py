@@ -52,7 +52,10 @@ class Layout(NamedTuple):
 @functools.lru_cache(maxsize=64)
 @torch.inference_mode(False)  # a cached layout may be needed for a gradient later
 def lay_out(lengths: tuple[int, ...], device: torch.device) -> Layout:
-    """Pack suffixes into rows for ``ROW_LENGTH`` to twice as many tokens, with least padding.
+    """Pack suffixes into rows with the least padding.
+
+    Of the limits from ``ROW_LENGTH``, or the longest suffix, to twice that, the best one is taken;
+    rows are as long as the fullest.
 
     Args:
         lengths: numbers of tokens.

@@ -11,6 +11,11 @@ from torch import Tensor
 class Prompts(NamedTuple):
     """Prompts as embeddings without positions: each of m prefixes before each of n suffixes.
 
+    n is the number of classes; m is 1, or the number of images where each has a prefix of its own
+    (CoCoOp). With four context tokens and the classes "cat" and "fire truck" the prefix is [start,
+    ctx, ctx, ctx, ctx], and the suffixes are [cat, ., end] and [fire, truck, ., end]: p = 5 and
+    lengths = (3, 4).
+
     Attributes:
         prefix: (m, p, text width), what the texts have in common, p >= 1 with the start of text.
         suffix: (n, length, text width), what follows: class name, end of text and padding.

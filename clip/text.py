@@ -77,9 +77,8 @@ def encode_prompts(model: CLIP, prompts: Prompts, full: bool = False, chunk: int
         prompts: in any dtype.
         full: run all 77 positions of all m n prompts through the model's own layers, for
             comparison, instead of each prefix once and nothing after the end.
-        chunk: number of prompts, m for each suffix and at least m, that are in memory at once
-            beside the prefixes; where there are more, they are computed a second time for the
-            gradient. 0: all.
+        chunk: how many of the m n prompts, at least m, are in memory at once; where there are more,
+            each chunk is computed again in the backward pass. 0: all.
 
     Returns:
         (m, n, embed_dim) features, not normalised, in the text transformer's dtype; gradients flow

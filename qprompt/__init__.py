@@ -2,7 +2,7 @@
 
     quantize_(prompt_learner, bits=1)           # after the optimizer is built
     loss.backward(); optimizer.step()
-    step_(prompt_learner)                       # the only place where codebooks change
+    step_(prompt_learner)                       # fits codebooks again when they are due
     pack(prompt_learner, "prompt.safetensors")
 
 Source: "Quantized Prompt for Efficient Generalization of Vision-Language Models", ECCV 2024,

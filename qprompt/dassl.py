@@ -4,8 +4,8 @@
     class QCoOp(Quantized, CoOp):
         ...
 
-or, for any other trainer of the host, `quantized(PromptSRC)`. Works on whatever Dassl the host has
-and imports none.
+or, for any other trainer of the host, `quantized(PromptSRC)`. Works on whatever Dassl the host has;
+only `quantized` imports it, for its registry of trainers.
 """
 
 from __future__ import annotations
@@ -169,10 +169,10 @@ class Quantized(_Trainer):
         }
 
     def packed_modules(self, module: nn.Module) -> Dict[str, nn.Module]:
-        """What is packed of a registered model, by what is added to the file's name.
+        """Modules to pack for a registered model, by the suffix of the file's name.
 
-        The model itself, unless the plain trainer has such a method: it may add smaller modules
-        that are enough for inference.
+        The model itself, without a suffix, unless the plain trainer has such a method: it may add
+        smaller modules that are enough for inference.
         """
         inherited: Any = getattr(super(), "packed_modules", None)
         return inherited(module) if inherited else {"": module}

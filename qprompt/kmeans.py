@@ -15,7 +15,7 @@ from .errors import InvalidOptionError, InvalidWeightsError
 
 # The dynamic programme chooses among this many splits (all of them, where there are no more).
 CANDIDATES = 1024
-MAX_CENTROIDS = CANDIDATES // 4
+MAX_CENTROIDS = CANDIDATES // 4  # so that each cluster has several splits to choose from
 LLOYD_STEPS = 200
 
 

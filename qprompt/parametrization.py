@@ -1,6 +1,6 @@
 """Quantizers as parametrizations of a module's parameters: found, attached, saved and loaded.
 
-No other file knows ``torch.nn.utils.parametrize``, the names that it gives to tensors, or hooks.
+No other file knows ``torch.nn.utils.parametrize`` and the names that it gives to tensors.
 
 Codebooks in a state_dict: learners keep weights in more ways than a checkpoint. PromptSRC sums the
 state_dicts of all epochs, each multiplied by a weight, and loads the sum; others average them in

@@ -95,7 +95,7 @@ class PromptTrainer(TrainerX):
         model = self.cfg.MODEL
         return {"text_encoding": model.TEXT_ENCODING, "text_chunk": model.TEXT_CHUNK}
 
-    def trained_module(self) -> nn.Module:
+    def checkpointed_module(self) -> nn.Module:
         """Return the part of ``self.model`` whose state makes up checkpoints."""
         return self.model.prompt_learner
 
@@ -108,7 +108,7 @@ class PromptTrainer(TrainerX):
         )
         self.model = self.build_prompted_clip(backbone, self.dm.dataset.classnames)
         self.model.to(self.device)
-        trained = self.trained_module()
+        trained = self.checkpointed_module()
         if cfg.MODEL.INIT_WEIGHTS:
             self.load_weights(trained, cfg.MODEL.INIT_WEIGHTS)
         self.optim = build_optimizer(self.model.prompt_learner, cfg.OPTIM)
@@ -184,7 +184,7 @@ class PromptTrainer(TrainerX):
         return {"loss": loss.item(), "acc": compute_accuracy(logits, label)[0].item()}
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Return images, or their features where another run has encoded them, and labels."""
+        """Return images and labels; in a sweep features, encoded once for all of its runs."""
         image, label = batch["img"].to(self.device), batch["label"].to(self.device)
         if self.cache is not None and self.model.frozen_image_tower and image.ndim == 4:
             key = ("batches", id(self.model.backbone), self.precision)

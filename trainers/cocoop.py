@@ -59,7 +59,7 @@ class ConditionalCLIP(PromptedCLIP):
     def forward(self, image: Tensor) -> Tensor:
         features = self.image_features(image)
         prompts = self.prompt_learner(F.normalize(features, dim=-1))
-        return self.logits(features, self.encode_text(prompts))
+        return self.logits(features, self.encode_prompts(prompts))
 
     @contextmanager
     def fixed(self) -> Iterator[None]:

@@ -28,7 +28,7 @@ class ContextLearner(nn.Module):
 
     Attributes:
         ctx: parameter (n_ctx, width), or (classes, n_ctx, width) if class-specific.
-        shared: number of leading tokens that the prompts of all classes have in common.
+        prefix_length: number of leading tokens that the prompts of all classes have in common.
         lengths: number of tokens after those, up to the end of the text, for each class.
 
     Raises:
@@ -61,7 +61,7 @@ class ContextLearner(nn.Module):
         ends = tokens.argmax(dim=-1)
         embedded = clip.embed_tokens(backbone, tokens[:, : int(ends.max()) + 1])
         self.n_ctx = n_ctx
-        self.shared = 1 if class_specific else clip.count_common(tokens)
+        self.prefix_length = 1 if class_specific else clip.count_common(tokens)
         self._ends = ends.tolist()
         context = embedded[:, 1 : 1 + n_ctx] if class_specific else embedded[0, 1 : 1 + n_ctx]
         self.ctx = nn.Parameter(context.clone())
@@ -72,11 +72,11 @@ class ContextLearner(nn.Module):
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        return tuple(end + 1 - self.shared for end in self._ends)
+        return tuple(end + 1 - self.prefix_length for end in self._ends)
 
     def _build_prompts(self, contexts: Tensor) -> clip.Prompts:
         """Put each of m contexts, (m, n_ctx, width), between start and class names."""
-        m, words = len(contexts), self.shared - 1 - self.n_ctx
+        m, words = len(contexts), self.prefix_length - 1 - self.n_ctx
         start = self.token_prefix[:1].expand(m, -1, -1)
         common = self.token_suffix[:1, :words].expand(m, -1, -1)
         # (m, 1, width), (m, n_ctx, width), (m, words, width): what all classes have in common

@@ -46,7 +46,7 @@ class PromptLearner(ContextLearner):
         self.position = position
         before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
         if position != "end":
-            self.shared = 1 if class_specific else 1 + before
+            self.prefix_length = 1 if class_specific else 1 + before
         lengths = [count_tokens(name) for name in classnames]
         total = self.token_prefix.shape[1] + n_ctx + self.token_suffix.shape[1]
         order = torch.tensor([_order(before, n_ctx, length, total) for length in lengths])
@@ -59,7 +59,9 @@ class PromptLearner(ContextLearner):
         tokens = torch.cat([self.token_prefix, context, self.token_suffix], dim=1)
         if self.position != "end":
             tokens = tokens.gather(1, self.order[..., None].expand_as(tokens))
-        return clip.Prompts(tokens[:1, : self.shared], tokens[:, self.shared :], self.lengths)
+        return clip.Prompts(
+            tokens[:1, : self.prefix_length], tokens[:, self.prefix_length :], self.lengths
+        )
 
 
 def _order(before: int, n_ctx: int, name_length: int, length: int) -> list[int]:

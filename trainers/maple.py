@@ -124,7 +124,7 @@ class MaPLe(PromptTrainer):
         )
         return MultiModalCLIP(backbone, learner, **self.text_options())
 
-    def trained_module(self) -> nn.Module:
+    def checkpointed_module(self) -> nn.Module:
         return self.model
 
     def load_weights(self, module: Any, path: str) -> None:

@@ -74,7 +74,7 @@ class PromptedCLIP(nn.Module):
     def encode_classes(self) -> tuple[clip.Prompts | None, Tensor]:
         """Return the prompts and their text features (classes, embed_dim)."""
         prompts = self.prompt_learner()
-        return prompts, self.encode_text(prompts)[0]
+        return prompts, self.encode_prompts(prompts)[0]
 
     def image_features(self, image: Tensor, prompts: clip.Prompts | None = None) -> Tensor:
         """Return features (n, embed_dim) of images; features are returned as they are."""
@@ -84,7 +84,7 @@ class PromptedCLIP(nn.Module):
         """Map images (n, 3, height, width) to features (n, embed_dim), not normalised."""
         return clip.encode_image(self.backbone, self.cast(image), prompts)
 
-    def encode_text(self, prompts: clip.Prompts) -> Tensor:
+    def encode_prompts(self, prompts: clip.Prompts) -> Tensor:
         """Map prompts to features (m, classes, embed_dim), not normalised."""
         return clip.encode_prompts(self.backbone, prompts, **self._text_options)
 

@@ -47,12 +47,12 @@ class TrainerBase:
     """A training loop with hooks, on models that are saved, loaded and stepped by name.
 
     Attributes:
-        model: what :meth:`SimpleTrainer.build_model` builds, if it goes by this name.
+        model: set by :meth:`SimpleTrainer.build_model`; what :meth:`model_inference` calls.
         ignored_keys: endings of tensor names that are neither saved nor loaded, because they
             follow from the class names of a run and not from its training.
         epochs_done: epochs that the current weights were trained for; None before training.
         weights_path: file that :meth:`load_model` took the weights from.
-        batch_share: this process's part of the images of a batch.
+        batch_share: the fraction of a batch's images that this process has.
         scaler: gradient scaler of a trainer that has one; a part of checkpoints.
     """
 
@@ -425,7 +425,7 @@ class SimpleTrainer(TrainerBase):
     def test(self, split: str | None = None) -> float:
         """Evaluate on a split, log the scores, and write them to OUTPUT_DIR/results.json.
 
-        Scores while training runs are not written; those of another split than the configured one
+        Scores during training are not written; those of another split than the configured one
         go to results-<split>.json.
 
         Args:

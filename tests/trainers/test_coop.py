@@ -49,7 +49,7 @@ def test_shapes_and_gradients(backbone, position, class_specific, n_ctx):
     )
     assert learner.ctx.shape == ((len(NAMES), n_ctx, 128) if class_specific else (n_ctx, 128))
     prompts = learner()
-    assert prompts.prefix.shape == (1, learner.shared, 128)
+    assert prompts.prefix.shape == (1, learner.prefix_length, 128)
     assert prompts.suffix.shape == (len(NAMES), max(learner.lengths), 128)
     assert prompts.lengths == learner.lengths
     assert prompts[3:] == ((), None, ())

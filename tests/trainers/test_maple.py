@@ -95,11 +95,11 @@ def test_parameter_names_shapes_and_order_are_upstreams(vit_b32):
 def test_words_beyond_the_context_stay_in_the_prompt(tiny, n_ctx):
     learner = MultiModalPromptLearner(tiny, NAMES, n_ctx=n_ctx, ctx_init="a_photo_of_a", depth=2)
     tokens = clip.tokenize([f"a photo of a {name.replace('_', ' ')}." for name in NAMES])
-    expected = clip.embed_tokens(tiny, tokens[:, : learner.shared + max(learner.lengths)])
+    expected = clip.embed_tokens(tiny, tokens[:, : learner.prefix_length + max(learner.lengths)])
     assert learner.ctx.shape == (n_ctx, 128)
     prompts = learner()
-    assert torch.equal(prompts.prefix, expected[:1, : learner.shared])
-    assert torch.equal(prompts.suffix, expected[:, learner.shared :])
+    assert torch.equal(prompts.prefix, expected[:1, : learner.prefix_length])
+    assert torch.equal(prompts.suffix, expected[:, learner.prefix_length :])
 
 
 @pytest.mark.parametrize("words", ["", "a photo of a"])
@@ -107,7 +107,7 @@ def test_context_that_words_cannot_fill_is_random(tiny, words):
     torch.manual_seed(0)
     learner = MultiModalPromptLearner(tiny, NAMES, n_ctx=16, ctx_init=words, depth=2)
     assert learner.ctx.std().item() == pytest.approx(0.02, rel=0.1)
-    assert learner.shared + learner.lengths[0] == 1 + 16 + 3
+    assert learner.prefix_length + learner.lengths[0] == 1 + 16 + 3
 
 
 @pytest.mark.parametrize("depth", [1, 4])
