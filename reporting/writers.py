@@ -28,7 +28,6 @@ _LATEX_ESCAPES = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "–": "--",
-    "\n": " ",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 NUMBERS = (
@@ -94,9 +93,9 @@ def markdown(report: Report, plots: Mapping[Section, Sequence[Plot]], folder: st
     """Write tables, plots (files in ``folder``), and quantized minus plain methods."""
     blocks = ["# Results", NUMBERS]
     for section in report.sections:
-        blocks.append(f"## {section.title}")
+        blocks.append(f"## {_one_line(section.title)}")
         for table in section.tables:
-            blocks += [f"### {table.title}", markdown_table(section, table)]
+            blocks += [f"### {_one_line(table.title)}", markdown_table(section, table)]
             blocks += [
                 _markdown_image(p, folder) for p in plots[section] if p.dataset == table.dataset
             ]
@@ -104,20 +103,22 @@ def markdown(report: Report, plots: Mapping[Section, Sequence[Plot]], folder: st
         blocks += [
             _markdown_image(plot, folder) for plot in plots[section] if plot.dataset not in subjects
         ]
-        blocks += [f"- {note}" for note in (published_note(section), *section.notes) if note]
+        notes = [note for note in (published_note(section), *section.notes) if note]
+        blocks += [f"- {_one_line(note)}" for note in notes]
         counterparts = [key for key in section.comparisons.index if key[0].quantizes(key[1])]
         if counterparts:
             lines = comparison_texts(section.comparisons.loc[counterparts])
             lines = lines.rename(columns={"pairs": "n"})
             blocks += ["### Quantized minus plain", COMPARISONS, _markdown_pipes(lines)]
     if report.notes:
-        blocks += ["## Not in the tables", "\n".join(f"- {note}" for note in report.notes)]
+        notes = [f"- {_one_line(note)}" for note in report.notes]
+        blocks += ["## Not in the tables", "\n".join(notes)]
     return "\n\n".join(blocks) + "\n"
 
 
 def _markdown_image(plot: Plot, folder: str) -> str:
     subject = f"{plot.dataset}: " if plot.dataset else ""
-    return f"![{subject}{plot.caption}]({folder}/{plot.slug}.svg)"
+    return f"![{_one_line(subject + plot.caption)}]({folder}/{plot.slug}.svg)"
 
 
 def markdown_table(section: Section, table: Table) -> str:
@@ -139,21 +140,26 @@ def _markdown_pipes(texts: pd.DataFrame) -> str:
 
 def _markdown_escape(text: str) -> str:
     """Escape what would end a cell or a line."""
-    return " ".join(text.replace("|", r"\|").splitlines())
+    return _one_line(text.replace("|", r"\|"))
+
+
+def _one_line(text: str) -> str:
+    """Names come from files; a line of its own could be a command or a heading."""
+    return " ".join(text.splitlines())
 
 
 def latex(report: Report) -> str:
     """Write one ``table`` environment for each table, the best of each column in bold."""
     blocks = ["% needs \\usepackage{booktabs}"]
     for section in report.sections:
-        blocks.append(f"% {section.title}")
+        blocks.append(f"% {latex_escape(section.title)}")
         blocks += [_latex_table(section, table) for table in section.tables]
     return "\n\n".join(blocks) + "\n"
 
 
 def latex_escape(text: str) -> str:
     """Escape what LaTeX reads as a command."""
-    return "".join(_LATEX_ESCAPES.get(character, character) for character in text)
+    return "".join(_LATEX_ESCAPES.get(character, character) for character in _one_line(text))
 
 
 def _latex_table(section: Section, table: Table) -> str:
@@ -196,7 +202,12 @@ def spreadsheets(report: Report) -> dict[str, str]:
     files = {
         name: pd.concat(lines).rename(columns={"family": "data"}) for name, lines in parts.items()
     }
-    return {name: lines.to_csv(index=False) for name, lines in files.items()}
+    return {name: lines.map(_no_formula).to_csv(index=False) for name, lines in files.items()}
+
+
+def _no_formula(value: object) -> object:
+    """Put a quote before a text that spreadsheets would take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(tuple("=+-@\t\r")) else value
 
 
 def _means(section: Section, table: Table) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The same report as Markdown, CSV and LaTeX."""
 
 import csv
+import io
 import re
 import subprocess
 import sys
@@ -160,6 +161,30 @@ def test_pipes_and_lines_in_names_stay_in_their_cell(runs):
     text = markdown(report, {section: [] for section in report.sections}, "plots")
     assert r"CoOp (OPTIM.LR_SCHEDULER=a\|b) |" in text
     assert "CoOp (OPTIM.LR_SCHEDULER=c d) |" in text
+
+
+@pytest.mark.parametrize("separator", ["\n", "\r", "\u2028"])
+def test_names_cannot_put_commands_into_files(runs, separator):
+    command = f"x{separator}\\input{{/etc/passwd}}{separator}# heading"
+    for seed in (1, 2):
+        for trainer in ("=2+5", "@SUM(1)", "-x", f"CoOp{separator}\\input{{a}}"):
+            runs.base_to_new(trainer, "EuroSAT", 80, 70, seed=seed, backbone=command)
+    report = make_report(runs.root)
+    lines = latex(report).splitlines()
+    assert not [line for line in lines if line.lstrip().startswith(r"\input")]
+    lines = markdown(report, {section: [] for section in report.sections}, "plots").splitlines()
+    assert not [line for line in lines if line.startswith("# heading")]
+    for text in spreadsheets(report).values():
+        cells = [cell for row in csv.reader(io.StringIO(text, newline="")) for cell in row]
+        assert not [cell for cell in cells if cell[:1] in set("=+-@") and not is_number(cell)]
+
+
+def is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def test_command_writes_all_files_the_same_each_time(folder, tmp_path_factory):
