@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
 from benchmarks.measure import Measurement, Row
 
+COLUMNS = (
+    "what",
+    "side",
+    "median seconds",
+    "least",
+    "most",
+    "processor seconds",
+    "peak MiB",
+    "repeats",
+)
+
 
 def to_line(row: Row) -> str:
     """Return median seconds of both sides and their ratio."""
-    sides = _each(row, lambda side: f"{_number(side.median)} s")
+    sides = ", ".join(f"{name} {_number(side.median)} s" for name, side in row.sides.items())
     return f"{row.section}, {row.name}: {sides}, ratio {_number(row.ratio)}"
 
 
@@ -36,47 +47,39 @@ def to_json(rows: Iterable[Row], machine: Mapping[str, str]) -> dict[str, Any]:
 
 
 def to_markdown(rows: Iterable[Row], machine: Mapping[str, str]) -> str:
-    """Return a table for each section; processor seconds are the medians of user plus system."""
+    """Return a table for each section, with a line for each side and one for their ratios.
+
+    Processor seconds are the medians of user plus system.
+    """
     lines = [f"- {key}: {value}" for key, value in machine.items()]
     for section, group in groupby(rows, key=lambda row: row.section):
-        lines += ["", f"## {section}", ""]
         lines += [
-            "| what | median seconds (min - max) | ratio | processor seconds | ratio "
-            "| peak memory | ratio | repeats |",
-            "|---|---|---|---|---|---|---|---|",
+            *("", f"## {section}", ""),
+            _line(*COLUMNS),
+            f"|{'---|' * len(COLUMNS)}",
         ]
         notes = []
         for row in group:
-            cells = [
-                row.name,
-                _each(row, _seconds),
-                _number(row.ratio),
-                _each(row, lambda side: _number(side.processor_median)),
-                _number(row.processor_ratio),
-                _each(row, _mebibytes),
-                _number(row.memory_ratio),
-                str(min(len(side.seconds) for side in row.sides.values())),
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
+            lines += [_line(row.name, name, *_numbers(side)) for name, side in row.sides.items()]
+            ratios = row.ratio, None, None, row.processor_ratio, row.memory_ratio
+            lines.append(_line(row.name, "ratio", *map(_number, ratios), ""))
             notes += [f"- {row.name}: {row.note}"] if row.note else []
         lines += ["", *notes] if notes else []
     return "\n".join(lines) + "\n"
 
 
-def _each(row: Row, text: Callable[[Measurement], str]) -> str:
-    return ", ".join(f"{name} {text(side)}" for name, side in row.sides.items())
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
-def _seconds(side: Measurement) -> str:
-    median, least, most = map(_number, (side.median, min(side.seconds), max(side.seconds)))
-    return median if len(side.seconds) == 1 else f"{median} ({least} - {most})"
-
-
-def _mebibytes(side: Measurement) -> str:
-    return "-" if side.peak_bytes is None else f"{side.peak_bytes / 2**20:,.0f} MiB"
+def _numbers(side: Measurement) -> list[str]:
+    mebibytes = None if side.peak_bytes is None else side.peak_bytes / 2**20
+    spread = (min(side.seconds), max(side.seconds)) if len(side.seconds) > 1 else (None, None)
+    numbers = (side.median, *spread, side.processor_median, mebibytes)
+    return [*map(_number, numbers), str(len(side.seconds))]
 
 
 def _number(number: float | None) -> str:
     if number is None:
-        return "-"
+        return ""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

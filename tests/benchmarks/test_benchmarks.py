@@ -54,8 +54,8 @@ def test_report_names_machine_and_rows(output, rows):
     for key in ("command", "commit", "date", "precision of trainers", "processor"):
         assert f"- {key}: " in report
     for row in rows:
-        assert f"\n| {row['name']} | " in report
-        assert all(f"{side} " in report for side in row["sides"])
+        for side in [*row["sides"], "ratio"]:
+            assert f"\n| {row['name']} | {side} | " in report
 
 
 def test_shared_text_encoding_is_exact_and_keeps_less(rows):
