@@ -135,6 +135,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
     by_number = dict(zip(numbers, parameters, strict=False))  # load_state_dict compares lengths
     for number, entries in state["state"].items():
         parameter = by_number[number]
+        if not isinstance(entries, dict):
+            raise ValueError(f"its state of weight {number} is {short_repr(entries)}")
         for name in _MOMENTS.intersection(entries):
             if entries[name] is not None:
                 _require_like(parameter, entries[name], name)

@@ -199,6 +199,7 @@ def trained_state():
         ({"optimizer.param_groups.0.nesterov": 7}, "nesterov is 7"),
         ({"optimizer.state.0.momentum_buffer": torch.ones(5)}, r"momentum_buffer .* \[2, 3\]"),
         ({"optimizer.state.0.momentum_buffer": 0}, r"momentum_buffer holds no \[2, 3\] finite"),
+        ({"optimizer.state.0": []}, r"state of weight 0 is \[\]"),
         ({"optimizer.state.0.step": "x"}, "could not convert string"),
         ({"optimizer.state.0.momentum_buffer": torch.ones(2, 3) * 0j}, "momentum_buffer holds"),
         ({"optimizer.state.7": {"momentum_buffer": torch.ones(5)}}, "KeyError: 7"),
