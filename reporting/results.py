@@ -129,7 +129,7 @@ def read_result(path: Path, folder: Path) -> dict[str, Any]:
         UnreadableResultError: no JSON, a missing or malformed field, or another format version.
     """
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(path.read_text(encoding="utf-8-sig"))
         version = result["format_version"]
         if version != FORMAT_VERSION:
             raise UnreadableResultError(
@@ -296,7 +296,7 @@ def training_config(weights: str, evaluation: Path) -> Config | None:
         for folder in named:
             record = start / folder / "config.json"
             if record.is_file():
-                config = json.loads(record.read_text(encoding="utf-8")).get("config", {})
+                config = json.loads(record.read_text(encoding="utf-8-sig")).get("config", {})
                 if "DATASET" in config:  # models of other kinds have a config.json, too
                     return dict(flatten(config))
             log = read_log(start / folder)
@@ -317,7 +317,7 @@ class LogFile:
 def read_log(folder: Path) -> LogFile | None:
     """Read the logs of a run's folder; of several starts, the last that came to a result counts."""
     logs = [
-        _parse_log(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("log.txt*"))
+        _parse_log(path.read_text(encoding="utf-8-sig")) for path in sorted(folder.glob("log.txt*"))
     ]
     finished = [log for log in logs if log.accuracy is not None]
     return (finished or logs or [None])[-1]

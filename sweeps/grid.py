@@ -40,8 +40,8 @@ class Grid:
     Args:
         protocol: base2new, few_shot, cross_dataset or domain_generalization.
         trainers: registered names, e.g. CoOp, QCoOp.
-        datasets: names of files in ``configs/datasets``; for the transfer protocols those that are
-            tested on (empty: the papers').
+        datasets: names of files in ``configs/datasets``, or paths, with a slash, of folders of own
+            images; for the transfer protocols those that are tested on (empty: the papers').
         bits: bit-widths of the quantized trainers, 1 to 8 (empty: what their configuration says).
         shots: training images of each class.
         seeds: seeds, 0 or more.
@@ -101,7 +101,7 @@ def read_grids(sweep: str) -> list[Grid]:
     """
     inline = sweep.startswith(("{", "["))
     origin = "the sweep" if inline else f'the sweep file "{sweep}"'
-    text = sweep if inline else Path(sweep).read_text(encoding="utf-8")
+    text = sweep if inline else Path(sweep).read_text(encoding="utf-8-sig")
     try:
         content = parse_yaml(text, origin)
     except UserError as error:

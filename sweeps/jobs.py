@@ -73,7 +73,9 @@ def _job(
     weights = Path(output, parts[0].folder)
 
     def run(part: Part, *flags: str) -> Run:
-        check_choice("data set", part.dataset, datasets)
+        own = "/" in part.dataset or os.sep in part.dataset
+        dataset = "folder" if own else part.dataset
+        check_choice("data set", dataset, datasets)
         folder = Path(output, part.folder)
         pairs = {
             "DATASET.NUM_SHOTS": setting.shots,
@@ -82,8 +84,8 @@ def _job(
             **opts,
         }
         argv = [
-            *("--root", root, "--seed", str(setting.seed), "--trainer", setting.trainer),
-            *("--dataset-config-file", datasets[part.dataset]),
+            *("--root", part.dataset if own else root, "--seed", str(setting.seed)),
+            *("--trainer", setting.trainer, "--dataset-config-file", datasets[dataset]),
             *("--config-file", configs[setting.config]),
             *("--output-dir", str(folder), *flags),
             *(str(word) for pair in pairs.items() for word in pair),

@@ -6,6 +6,7 @@ The folders are those that users of CoOp and MaPLe know.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
@@ -45,7 +46,8 @@ class Part(NamedTuple):
 
 def base2new(setting: Setting, dataset: str) -> list[Part]:
     """Train and test on the first half of the classes, then test on the second."""
-    common = f"{dataset}/shots_{setting.shots}/{setting.trainer}/{setting.name}/seed{setting.seed}"
+    method = f"{setting.trainer}/{setting.name}/seed{setting.seed}"
+    common = f"{_called(dataset)}/shots_{setting.shots}/{method}"
     return [
         Part(f"base2new/train_base/{common}", dataset, "base"),
         Part(f"base2new/test_new/{common}", dataset, "new"),
@@ -54,14 +56,14 @@ def base2new(setting: Setting, dataset: str) -> list[Part]:
 
 def few_shot(setting: Setting, dataset: str) -> list[Part]:
     """Train and test on all classes."""
-    return [Part(f"few_shot/{dataset}/{_variant(setting)}", dataset, "all")]
+    return [Part(f"few_shot/{_called(dataset)}/{_variant(setting)}", dataset, "all")]
 
 
 def transfer(protocol: str, setting: Setting, source: str, targets: Iterable[str]) -> list[Part]:
     """Train on a source as :func:`few_shot` does, then test on each target."""
-    folder = f"{protocol}/{source}"
+    folder = f"{protocol}/{_called(source)}"
     return few_shot(setting, source) + [
-        Part(f"{folder}/{target}/{_variant(setting)}", target, "all") for target in targets
+        Part(f"{folder}/{_called(target)}/{_variant(setting)}", target, "all") for target in targets
     ]
 
 
@@ -95,6 +97,11 @@ def plan(grid: Grid) -> Iterator[tuple[Setting, list[Part]]]:
                 yield setting, base2new(setting, dataset)
             else:
                 yield setting, few_shot(setting, dataset)
+
+
+def _called(dataset: str) -> str:
+    """Return the name of a data set, which may be the path of a folder of images."""
+    return os.path.basename(os.path.abspath(dataset))
 
 
 def _variant(setting: Setting) -> str:

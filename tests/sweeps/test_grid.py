@@ -13,7 +13,7 @@ GRID = {"protocol": "base2new", "trainers": ["CoOp", "QCoOp"], "datasets": ["dig
 
 def test_file_inline_yaml_and_json_are_the_same_sweep(tmp_path):
     file = tmp_path / "sweep.yaml"
-    file.write_text(yaml.safe_dump(GRID))
+    file.write_text(yaml.safe_dump(GRID), encoding="utf-8-sig")
     expected = [Grid("base2new", ("CoOp", "QCoOp"), ("digits",))]
     inline = "{protocol: base2new, trainers: [CoOp, QCoOp], datasets: [digits]}"
     for sweep in (str(file), inline, json.dumps(GRID), json.dumps([GRID])):

@@ -81,6 +81,19 @@ def test_transfer_tests_on_each_target_what_was_trained_once(protocol, source, t
     assert str(job.evaluations[0].folder).startswith(f"out/{protocol}/{source}/")
 
 
+def test_a_folder_of_images_is_a_data_set():
+    (job,) = expanded("cross_dataset", source="digits", datasets=("./own/cats/", "characters"))
+    folder = "out/cross_dataset/digits/cats/QCoOp/tiny_16shots/seed1"
+    assert str(job.evaluations[0].folder) == folder
+    cfgs = [train.setup_cfg(train.parse_args(run.argv)).DATASET for run in job.evaluations]
+    found = [(cfg.NAME, cfg.ROOT) for cfg in cfgs]
+    assert found == [("Folder", "./own/cats/"), ("Characters", "DATA")]
+    base, new = expanded("base2new", datasets=("/own/cats",))[0].runs
+    assert str(base.folder) == "out/base2new/train_base/cats/shots_16/QCoOp/tiny/seed1"
+    with pytest.raises(SweepError, match="different runs in .*digits/cats"):
+        expanded("cross_dataset", source="digits", datasets=("/a/cats", "/b/cats"))
+
+
 def test_cross_dataset_has_the_papers_ten_targets():
     (job,) = expanded("cross_dataset")
     names = {options(run)[0] for run in job.evaluations}
