@@ -472,6 +472,7 @@ class SimpleTrainer(TrainerBase):
             "format_version": results.FORMAT_VERSION,
             "trainer": cfg.TRAINER.NAME,
             "dataset": cfg.DATASET.NAME,
+            "dataset_notes": list(getattr(self.dm.dataset, "notes", ())),
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": cfg.SEED,
             "num_shots": cfg.DATASET.NUM_SHOTS,

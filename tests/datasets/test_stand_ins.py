@@ -125,6 +125,19 @@ def test_a_bad_line_is_named(own_stand_ins, make_cfg, name, path, line, message)
         getattr(datasets, name)(make_cfg(own_stand_ins))
 
 
+@pytest.mark.parametrize("name", ["OxfordPets", "Food101", "FGVCAircraft", "SUN397", "ImageNet"])
+def test_annotation_files_of_windows(own_stand_ins, make_cfg, name):
+    cls = getattr(datasets, name)
+    expected = parts_of(cls(make_cfg(own_stand_ins)))
+    folder = own_stand_ins / cls.dataset_dir
+    for path in [*folder.glob("*.txt"), *folder.glob("annotations/*"), *folder.glob("meta/*")]:
+        lines = path.read_text().replace("/", "\\").replace("\n", "\r\n")
+        path.write_bytes(lines.encode("utf-8-sig"))
+    for path in folder.glob("split_*.json"):
+        path.unlink()
+    assert parts_of(cls(make_cfg(own_stand_ins))) == expected
+
+
 def test_test_annotations_of_cars_without_labels_are_told_from_those_with(own_stand_ins, make_cfg):
     from scipy.io import savemat
 
