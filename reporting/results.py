@@ -213,7 +213,8 @@ def _settings(
     return {
         key: _comparable(value, origin["SEED"])
         for key, value in chosen.items()
-        if key not in _NO_SETTINGS | irrelevant and not key.startswith("DATASET.")
+        if key not in _NO_SETTINGS | irrelevant
+        and (key == "DATASET.TEMPLATE" or not key.startswith("DATASET."))
     }
 
 

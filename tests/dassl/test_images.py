@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -31,6 +32,18 @@ def test_a_grey_gradient_keeps_its_levels(tmp_path, name, pixels):
     image = read_image(path)
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), np.stack([LEVELS] * 3, axis=-1))
+
+
+def test_twelve_bits_keep_their_levels(tmp_path):
+    """Two levels in three bytes, and TIFF's smallest directory, which Pillow cannot write."""
+    pairs = (16 * LEVELS).reshape(-1, 2)
+    strip = b"".join(int(a << 12 | b).to_bytes(3, "big") for a, b in pairs)
+    tags = {256: 16, 257: 16, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 16, 279: len(strip)}
+    entries = (struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
+    path = tmp_path / "grey12.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + directory)
+    assert np.array_equal(np.asarray(read_image(path))[..., 0], LEVELS)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,20 @@ def test_annotation_files_of_windows(own_stand_ins, make_cfg, name):
     assert parts_of(cls(make_cfg(own_stand_ins))) == expected
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("[]", "cat_to_name.json must map"),
+        ('{"one": "rose"}', "cat_to_name.json must map"),
+        ('{"1": null, "2": "rose", "3": "daisy"}', "label 0 has the name None"),
+    ],
+)
+def test_names_of_flowers_that_are_none(own_stand_ins, make_cfg, names, message):
+    (own_stand_ins / "oxford_flowers/cat_to_name.json").write_text(names)
+    with pytest.raises(SplitError, match=message):
+        datasets.OxfordFlowers(make_cfg(own_stand_ins))
+
+
 def test_test_annotations_of_cars_without_labels_are_told_from_those_with(own_stand_ins, make_cfg):
     from scipy.io import savemat
 

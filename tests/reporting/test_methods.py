@@ -54,6 +54,13 @@ def test_the_choice_of_the_final_model_makes_methods(runs, seed):
     assert methods(runs) == names
 
 
+def test_templates_make_methods(runs):
+    for seed, template in ((1, None), (2, ["{}.", "a {}."])):
+        runs.base_to_new("CoOp", "Digits", 80.0, 60.0, seed=seed, DATASET__TEMPLATE=template)
+    names = ["CoOp (DATASET.TEMPLATE=('{}.', 'a {}.'))", "CoOp (DATASET.TEMPLATE=None)"]
+    assert methods(runs) == names
+
+
 def test_a_record_says_what_cannot_change_its_result(runs):
     for seed, amount in ((1, 1), (2, 2)):
         options = {"seed": seed, "irrelevant_settings": ["LATER.CACHE"]}
