@@ -1,4 +1,4 @@
-"""The straight-through quantizer of one weight tensor, its options, and rounding for the rest."""
+"""What weights are mapped to: the straight-through quantizer, its options, rounding, noise."""
 
 from __future__ import annotations
 
@@ -215,6 +215,46 @@ class Rounding(nn.Module):
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Lets `module.name = tensor` set the latent weights."""
         return weight
+
+
+class Noise(nn.Module):
+    """Adds Gaussian noise to weights while their module trains, W + s e with e ~ N(0, 1).
+
+    Every pass between two calls of `draw_` sees the same e. In evaluation there is no noise.
+
+    Source: QPrompt (arXiv:2407.10704), the experiment that motivates quantization.
+
+    Args:
+        std: s, or a fraction of the weights' standard deviation if `relative`.
+        like: the weights.
+
+    Raises:
+        InvalidOptionError: a negative or infinite `std`.
+    """
+
+    noise: Tensor
+
+    def __init__(self, std: float, relative: bool, like: Tensor) -> None:
+        super().__init__()
+        if not 0 <= std < float("inf"):
+            raise InvalidOptionError(f"noise_std must be a number >= 0, got {std!r}")
+        self.std, self.relative = std, relative
+        self.register_buffer("noise", torch.zeros_like(like), persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if not (self.training and self.std):
+            return weight
+        scale = self.std * weight.detach().std() if self.relative else self.std
+        return weight + scale * self.noise
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Lets `module.name = tensor` set the latent weights."""
+        return weight
+
+    def draw_(self) -> None:
+        """Draws e from the device's random generator; nothing is drawn where there is no noise."""
+        if self.std:
+            self.noise.normal_()
 
 
 def number_below(bounds: Tensor, x: Tensor) -> Tensor:
