@@ -29,14 +29,32 @@ def uniform_levels(x: Tensor, k: int) -> Tensor:
     values: Tensor = torch.unique(x.float())
     if len(values) <= k:
         return torch.cat([values, values[-1:].expand(k - len(values))])
-    low, high = values[0], values[-1]
-    cells = torch.arange(k, dtype=low.dtype, device=low.device)
-    return low + (high - low) * ((cells + 0.5) / k)
+    return values[0] + (values[-1] - values[0]) * _cell_centres(values, k)
+
+
+def normal_levels(x: Tensor, k: int) -> Tensor:
+    """Medians of `k` cells of equal probability of a normal distribution: float32, shape (k,).
+
+    Its mean and standard deviation are those of `x`. Where `x` has at most `k` distinct values,
+    those, as in `kmeans_1d`.
+    """
+    values: Tensor = torch.unique(x.float())
+    if len(values) <= k:
+        return uniform_levels(values, k)
+    std, mean = torch.std_mean(x.float(), correction=0)
+    standard: Tensor = torch.special.ndtri(_cell_centres(values, k))
+    return mean + std * standard
+
+
+def _cell_centres(like: Tensor, k: int) -> Tensor:
+    """Centres of `k` equal cells of [0, 1]."""
+    return (torch.arange(k, dtype=like.dtype, device=like.device) + 0.5) / k
 
 
 CODEBOOKS: Dict[str, Callable[[Tensor, int], Tensor]] = {
     "kmeans": kmeans_1d,
     "uniform": uniform_levels,
+    "normal": normal_levels,
 }
 
 
@@ -49,7 +67,7 @@ class QuantizerOptions:
         normalize: whether the codebook follows mean and standard deviation between fits.
         interval: training steps between two fits at least.
         kl_threshold: divergence in nats above which the codebook is fitted again.
-        codebook: "kmeans" or "uniform".
+        codebook: "kmeans", "uniform" or "normal".
 
     Raises:
         InvalidOptionError: a value is outside its range.
