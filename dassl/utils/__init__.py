@@ -24,6 +24,7 @@ from dassl.utils.files import (
     read_json,
     write_json,
 )
+from dassl.utils.folder import FolderInUseError, NoLocksError, hold
 from dassl.utils.logger import Logger, ProgressBar, log_to, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import Registry, UnknownNameError, check_choice, nearest
