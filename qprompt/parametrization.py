@@ -40,6 +40,11 @@ class Weight(NamedTuple):
         return self.attachment if isinstance(self.attachment, Quantizer) else None
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of what the module reads."""
+        return self.latent.dtype if self.attachment is None else self.attachment.dtype
+
+    @property
     def is_stored(self) -> bool:
         """Whether it is part of a packed prompt: quantized or trainable."""
         return self.quantizer is not None or self.latent.requires_grad
@@ -69,23 +74,37 @@ def quantized_weights(module: nn.Module) -> List[Tuple[Quantizer, Tensor]]:
 
 
 def attach_(weight: Weight, attachment: Union[Quantizer, Rounding]) -> None:
-    """Lets ``attachment`` map the latent tensor to what the module reads."""
+    """Lets ``attachment`` map the latent tensor, now in its dtype, to what the module reads."""
     detach_(weight, keep_latent=True)
     if HOOKS not in vars(weight.owner):
         _add_hooks(weight.owner)
-    parametrize.register_parametrization(weight.owner, weight.attribute, attachment)
+    _cast_(weight.latent, attachment.latent_dtype)
+    parametrize.register_parametrization(
+        weight.owner,
+        weight.attribute,
+        attachment,
+        unsafe=True,  # it may yield another dtype
+    )
 
 
 def detach_(weight: Weight, keep_latent: bool) -> None:
-    """Leaves a plain parameter, the same object, with the quantized or the latent values."""
+    """Leaves a plain parameter, the same object in its old dtype, with either kind of values."""
     _separate_class(weight.owner)
     if weight.attachment is not None:
+        if not keep_latent:
+            weight.latent.data.copy_(getattr(weight.owner, weight.attribute).detach())
         parametrize.remove_parametrizations(
-            weight.owner, weight.attribute, leave_parametrized=not keep_latent
+            weight.owner, weight.attribute, leave_parametrized=False
         )
+        _cast_(weight.latent, weight.dtype)
         if not any(_attached(weight.owner)):
             for handle in vars(weight.owner).pop(HOOKS):
                 handle.remove()
+
+
+def _cast_(parameter: nn.Parameter, dtype: torch.dtype) -> None:
+    """Converts a parameter and its gradient in place: optimizers go on holding it."""
+    nn.ParameterList([parameter]).to(dtype)
 
 
 def _attached(owner: nn.Module) -> Iterator[Weight]:
