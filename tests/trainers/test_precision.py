@@ -37,4 +37,5 @@ def test_training_moves_all_that_is_trained(build, tmp_path, trainer, precision)
         moved = (parameter != start).float().mean()
         assert parameter.isfinite().all() and moved > 0
         if issubclass(CLASSES[trainer], Quantized) or precision == "amp":
-            assert parameter.dtype == torch.float32 and moved > 0.9, "small steps are lost"
+            assert parameter.dtype == torch.float32
+        assert parameter.dtype != torch.float32 or moved > 0.9, "small steps are lost"
