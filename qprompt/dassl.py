@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Tuple, Type
 
@@ -188,11 +189,18 @@ class Quantized(_Trainer):
         return inherited(module) if inherited else {"": module}
 
     def _context_initialisation(self) -> str:
-        """CTX_INIT of the node named like the trainer or a base of it, or else of any node."""
+        """CTX_INIT of the node named like the trainer or a base of it, or else of any node.
+
+        Where that is True and no more, as for KgCoOp and ProGrad, the words of the prompts.
+        """
         nodes = {key: node for key, node in self.cfg.TRAINER.items() if hasattr(node, "CTX_INIT")}
         bases = [c.__name__.upper() for c in type(self).__mro__]
         chosen = [nodes[name] for name in bases if name in nodes] or list(nodes.values())
-        return next((str(node.CTX_INIT) for node in chosen if node.CTX_INIT), "")
+        words = next((node.CTX_INIT for node in chosen if node.CTX_INIT), "")
+        if words is not True:
+            return str(words)
+        modules = (part for _, module in self._registered_modules() for part in module.modules())
+        return next(filter(None, map(_context_words, modules)), "")
 
     def _registered_modules(self) -> Iterator[Tuple[str, nn.Module]]:
         """Registered models; never a wrapper, since buffers written on replicas are lost."""
@@ -270,6 +278,16 @@ def quantized(trainer_class: Type[Any]) -> Type[Any]:
     counterpart: Type[Any] = type(name, bases, about)
     registry.register()(counterpart)  # as a decorator: called directly, Dassl's returns nothing
     return counterpart
+
+
+def _context_words(learner: Any) -> str:
+    """The context in the token ids that a learner like upstream's keeps, without placeholders."""
+    files = [sys.modules.get(c.__module__) for c in type(learner).__mro__]
+    tokenizer: Any = next(filter(None, (getattr(file, "_tokenizer", None) for file in files)), None)
+    if not all((tokenizer, hasattr(learner, "tokenized_prompts"), hasattr(learner, "n_ctx"))):
+        return ""
+    context = learner.tokenized_prompts[0, 1 : 1 + learner.n_ctx]
+    return re.sub("^(x )+", "", tokenizer.decode(context.tolist())).strip()
 
 
 def _report_missing(module: nn.Module, keys: Any) -> None:

@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import copy
 import zlib
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .errors import InvalidOptionError
-from .quantizer import Noise, Quantizer, Rounding
-
-Attachment = Union[Quantizer, Rounding, Noise]
-ATTACHMENTS = (Quantizer, Rounding, Noise)
+from .quantizer import Noise, Quantizer, StraightThrough
 
 HOOKS = "_qprompt_hooks"
 CHECKSUM = "checksum"
@@ -36,11 +33,16 @@ class Weight(NamedTuple):
     owner: nn.Module
     attribute: str
     latent: nn.Parameter
-    attachment: Optional[Attachment] = None
+    attachment: Optional[StraightThrough] = None
 
     @property
     def quantizer(self) -> Optional[Quantizer]:
         return self.attachment if isinstance(self.attachment, Quantizer) else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what the module reads."""
+        return self.latent.dtype if self.attachment is None else self.attachment.dtype
 
     @property
     def is_stored(self) -> bool:
@@ -52,7 +54,7 @@ def named_weights(module: nn.Module) -> List[Weight]:
     """All parameters under their plain names, quantized or not, in the order of registration."""
     weights = []
     for path, owner in module.named_modules():
-        if isinstance(owner, (parametrize.ParametrizationList, *ATTACHMENTS)):
+        if isinstance(owner, (parametrize.ParametrizationList, StraightThrough)):
             continue
         prefix = path + "." if path else ""
         for attribute, latent in owner.named_parameters(recurse=False):
@@ -71,31 +73,45 @@ def quantized_weights(module: nn.Module) -> List[Tuple[Quantizer, Tensor]]:
     ]
 
 
-def attach_(weight: Weight, attachment: Attachment) -> None:
-    """Lets ``attachment`` map the latent tensor to what the module reads."""
+def attach_(weight: Weight, attachment: StraightThrough) -> None:
+    """Lets ``attachment`` map the latent tensor, now in its dtype, to what the module reads."""
     detach_(weight, keep_latent=True)
     if HOOKS not in vars(weight.owner):
         _add_hooks(weight.owner)
-    parametrize.register_parametrization(weight.owner, weight.attribute, attachment)
+    _cast_(weight.latent, attachment.latent_dtype)
+    parametrize.register_parametrization(
+        weight.owner,
+        weight.attribute,
+        attachment,
+        unsafe=True,  # it may yield another dtype
+    )
 
 
 def detach_(weight: Weight, keep_latent: bool) -> None:
-    """Leaves a plain parameter, the same object, with the quantized or the latent values."""
+    """Leaves a plain parameter, the same object in its old dtype, with either kind of values."""
     _separate_class(weight.owner)
     if weight.attachment is not None:
+        if not keep_latent:
+            weight.latent.data.copy_(getattr(weight.owner, weight.attribute).detach())
         parametrize.remove_parametrizations(
-            weight.owner, weight.attribute, leave_parametrized=not keep_latent
+            weight.owner, weight.attribute, leave_parametrized=False
         )
+        _cast_(weight.latent, weight.dtype)
         if not any(_attached(weight.owner)):
             for handle in vars(weight.owner).pop(HOOKS):
                 handle.remove()
+
+
+def _cast_(parameter: nn.Parameter, dtype: torch.dtype) -> None:
+    """Converts a parameter and its gradient in place: optimizers go on holding it."""
+    nn.ParameterList([parameter]).to(dtype)
 
 
 def _attached(owner: nn.Module) -> Iterator[Weight]:
     """The weights of one module, without those of its children, to which something is attached."""
     if parametrize.is_parametrized(owner):
         for attribute, chain in owner.parametrizations.items():  # type: ignore[union-attr,operator]
-            if isinstance(chain[0], ATTACHMENTS):
+            if isinstance(chain[0], StraightThrough):
                 yield Weight(attribute, owner, attribute, chain.original, chain[0])
 
 
