@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .errors import InvalidOptionError
+from .errors import InvalidOptionError, InvalidWeightsError
 from .quantizer import Noise, Quantizer, StraightThrough
 
 HOOKS = "_qprompt_hooks"
@@ -156,6 +156,7 @@ def _load(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None
         chain = f"{prefix}parametrizations.{weight.attribute}."
         if chain + "original" not in state and prefix + weight.attribute in state:
             state[chain + "original"] = state.pop(prefix + weight.attribute)
+        _require_numbers(state.get(chain + "original"), weight.latent, prefix + weight.attribute)
         if weight.quantizer is not None:
             _load_codebook(weight.quantizer, weight.latent, state, chain)
         elif chain + "0.codebook" in state:
@@ -163,6 +164,16 @@ def _load(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None
                 f"'{prefix}{weight.attribute}' was quantized when it was trained, and is only "
                 "rounded here; quantize with the same `params`"
             )
+
+
+def _require_numbers(loaded: Any, own: Tensor, name: str) -> None:
+    if not isinstance(loaded, Tensor) or loaded.shape != own.shape:
+        return  # load_state_dict says so
+    if not loaded.is_floating_point() or not torch.isfinite(loaded).all():
+        raise InvalidWeightsError(
+            f"'{name}' would be loaded with {loaded.dtype} numbers, NaN or infinity; "
+            "take another checkpoint"
+        )
 
 
 def _load_codebook(quantizer: Quantizer, weight: Tensor, state: Dict[str, Any], chain: str) -> None:
@@ -175,6 +186,7 @@ def _load_codebook(quantizer: Quantizer, weight: Tensor, state: Dict[str, Any], 
         )
     if not isinstance(latent, Tensor):
         return
+    _require_numbers(state.get(base + "codebook"), quantizer.codebook, quantizer.name)
     absent = base + "codebook" not in state
     if absent or (checksum is not None and float(checksum) != _checksum(latent)):
         fresh = copy.deepcopy(quantizer)
