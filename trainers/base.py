@@ -66,9 +66,10 @@ def load_backbone(cfg: Any, precision: str, device: torch.device, cache: Cache |
 
 
 class PromptTrainer(TrainerX):
-    """Train a prompt learner on a frozen CLIP with the cross-entropy of the class logits.
+    """Train a prompt learner on a frozen CLIP.
 
-    A subclass names its node below ``cfg.TRAINER`` and builds the prompted model.
+    A subclass names its node below ``cfg.TRAINER`` and builds the prompted model; its loss is the
+    cross-entropy of the class logits, unless it has another.
 
     Attributes:
         node: name of the configuration node.
@@ -169,28 +170,48 @@ class PromptTrainer(TrainerX):
                 loader = self.features.batches(loader, self.model.encode_image)
             yield from super().scores(loader)
 
+    def loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, ...]:
+        """Return the loss of a batch, what else :meth:`backward` takes, and the logits.
+
+        Args:
+            image: features (n, embed_dim) where the image tower is frozen, else images.
+            label: (n,).
+        """
+        logits = self.model(image)
+        return F.cross_entropy(logits, label), logits
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients of a loss, scaled for mixed precision."""
+        self.scaler.scale(loss).backward()
+
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         image, label = self.parse_batch_train(batch)
         with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
-            logits = self.model(image)
-            loss = F.cross_entropy(logits, label)
-        self.detect_anomaly(loss)
+            *losses, logits = self.loss(image, label)
+        for loss in losses:
+            self.detect_anomaly(loss)
         self.optim.zero_grad()
-        self.scaler.scale(loss).backward()
+        self.backward(*losses)
         self.scaler.step(self.optim)
         self.scaler.update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": loss.item(), "acc": compute_accuracy(logits, label)[0].item()}
+        return {"loss": losses[0].item(), "acc": compute_accuracy(logits, label)[0].item()}
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Return images and labels; in a sweep features, encoded once for all of its runs."""
+        """Return images, or their features where the image tower is frozen, and labels.
+
+        In a sweep, features are computed once for all of its runs.
+        """
         image, label = batch["img"].to(self.device), batch["label"].to(self.device)
-        if self.cache is not None and self.model.frozen_image_tower and image.ndim == 4:
+        if self.model.frozen_image_tower and image.ndim == 4:
             key = ("batches", id(self.model.backbone), self.precision)
-            features = get_or_make(self.cache, key, BatchFeatures)
             with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
-                image = features.get(image, self.model.encode_image)
+                if self.cache is None:
+                    image = self.model.encode_image(image)
+                else:
+                    features = get_or_make(self.cache, key, BatchFeatures)
+                    image = features.get(image, self.model.encode_image)
         return image, label
 
     def run_summary(self) -> dict[str, Any]:
