@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-import clip
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from trainers.base import load_backbone
-from trainers.features import FrozenFeatures, digest
+from trainers.features import FrozenFeatures
 from trainers.prompted import PromptedCLIP
+from trainers.templates import encode_templates
 
 
 class FixedTextCLIP(PromptedCLIP):
@@ -42,16 +41,9 @@ class ZeroshotCLIP(TrainerX):
             backbone, cfg.MODEL.BACKBONE.NAME, cfg.TEST.FEATURE_CACHE, self.cache
         )
         template = self.dm.dataset.template
-        names = [name.replace("_", " ") for name in self.dm.dataset.classnames]
         print(f"Prompt template: {template!r}")
-        tokens = clip.tokenize([template.format(name) for name in names]).to(self.device)
-
-        def encode() -> Tensor:
-            with torch.no_grad():
-                return clip.encode_text(backbone, tokens)
-
-        text = self.features.get({"tokens": digest([("tokens", tokens)])}, encode)
-        self.model = FixedTextCLIP(backbone, text.to(self.device))
+        (text,) = encode_templates(self.features, self.dm.dataset.classnames, [template])
+        self.model = FixedTextCLIP(backbone, text)
 
     def scores(self, loader: Any) -> Iterator[tuple[Tensor, Tensor]]:
         return super().scores(self.features.batches(loader, self.model.encode_image))
