@@ -8,7 +8,17 @@ from typing import Any
 import pandas as pd
 
 _ABSENT = "?"
-_LEARNERS = ("CoOp", "CoCoOp", "ProGrad", "MaPLe", "PromptSRC")  # in order of appearance
+_LEARNERS = (  # in order of appearance
+    "CoOp",
+    "CLIPAdapter",
+    "TipAdapter",
+    "TipAdapterF",
+    "CoCoOp",
+    "ProGrad",
+    "MaPLe",
+    "KgCoOp",
+    "PromptSRC",
+)
 
 
 @dataclass(frozen=True)
