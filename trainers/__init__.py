@@ -1,5 +1,37 @@
 """Importing this package registers every trainer."""
 
-from trainers import cocoop, coop, maple, qcocoop, qcoop, qmaple, zsclip
+from trainers import (
+    clip_adapter,
+    cocoop,
+    coop,
+    kgcoop,
+    maple,
+    prograd,
+    qclip_adapter,
+    qcocoop,
+    qcoop,
+    qkgcoop,
+    qmaple,
+    qprograd,
+    qtip_adapter,
+    tip_adapter,
+    zsclip,
+)
 
-__all__ = ["cocoop", "coop", "maple", "qcocoop", "qcoop", "qmaple", "zsclip"]
+__all__ = [
+    "clip_adapter",
+    "cocoop",
+    "coop",
+    "kgcoop",
+    "maple",
+    "prograd",
+    "qclip_adapter",
+    "qcocoop",
+    "qcoop",
+    "qkgcoop",
+    "qmaple",
+    "qprograd",
+    "qtip_adapter",
+    "tip_adapter",
+    "zsclip",
+]
