@@ -44,9 +44,12 @@ _COLOURS = {
     "CoCoOp": "#2f9e6e",
     "QCoCoOp": "#86a32b",
     "ProGrad": "#8b6fd1",
+    "VPT": "#5a6b2f",
+    "IVLP": "#7a4b3a",
     "MaPLe": "#e0752d",
     "QMaPLe": "#cf4a5a",
     "PromptSRC": "#c4559a",
+    "QPromptSRC": "#8c2f6b",
 }
 _OTHERS = ("#b8902a", "#a3684f", "#6c7fd8", "#4f9fa0", "#b565d0")
 _MARKERS = {None: "o", 1: "v", 2: "s", 3: "p", 4: "D"}

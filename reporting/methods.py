@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 _ABSENT = "?"
-_LEARNERS = ("CoOp", "CoCoOp", "ProGrad", "MaPLe", "PromptSRC")  # in order of appearance
+# in order of appearance
+_LEARNERS = ("CoOp", "CoCoOp", "ProGrad", "VPT", "IVLP", "MaPLe", "PromptSRC")
 
 
 @dataclass(frozen=True)

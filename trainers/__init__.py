@@ -1,5 +1,33 @@
 """Importing this package registers every trainer."""
 
-from trainers import cocoop, coop, maple, qcocoop, qcoop, qmaple, zsclip
+from trainers import (
+    cocoop,
+    coop,
+    ivlp,
+    maple,
+    promptsrc,
+    qcocoop,
+    qcoop,
+    qivlp,
+    qmaple,
+    qpromptsrc,
+    qvpt,
+    vpt,
+    zsclip,
+)
 
-__all__ = ["cocoop", "coop", "maple", "qcocoop", "qcoop", "qmaple", "zsclip"]
+__all__ = [
+    "cocoop",
+    "coop",
+    "ivlp",
+    "maple",
+    "promptsrc",
+    "qcocoop",
+    "qcoop",
+    "qivlp",
+    "qmaple",
+    "qpromptsrc",
+    "qvpt",
+    "vpt",
+    "zsclip",
+]

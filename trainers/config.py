@@ -9,7 +9,7 @@ from trainers.features import DEFAULT_FOLDER
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add the nodes ``TRAINER.COOP``, ``COCOOP``, ``MAPLE`` and ``QPROMPT``, and a few keys."""
+    """Add the trainers' nodes, ``TRAINER.QPROMPT`` and a few keys that they share."""
     cfg.MODEL.TEXT_ENCODING = "shared"  # or "full": all 77 positions of all prompts, as upstream
     cfg.MODEL.TEXT_CHUNK = 2048  # prompts that are in memory at once; 0: all
     cfg.DATALOADER.CACHED_VIEWS = 0  # views of each training image, encoded once; 0: always new
@@ -36,6 +36,38 @@ def extend_cfg(cfg: CfgNode) -> None:
             "CTX_INIT": "a photo of a",
             "PREC": "fp16",
             "PROMPT_DEPTH": 9,
+        }
+    )
+    cfg.TRAINER.VPT = CfgNode(
+        {
+            "N_CTX_VISION": 2,
+            "CTX_INIT": "a photo of a",
+            "PREC": "fp16",
+            "PROMPT_DEPTH_VISION": 1,
+        }
+    )
+    cfg.TRAINER.IVLP = CfgNode(
+        {
+            "N_CTX_VISION": 2,
+            "N_CTX_TEXT": 2,
+            "CTX_INIT": "a photo of a",
+            "PREC": "fp16",
+            "PROMPT_DEPTH_VISION": 9,
+            "PROMPT_DEPTH_TEXT": 9,
+        }
+    )
+    cfg.TRAINER.PROMPTSRC = CfgNode(
+        {
+            "N_CTX_VISION": 4,
+            "N_CTX_TEXT": 4,
+            "CTX_INIT": "a photo of a",
+            "PREC": "fp16",
+            "PROMPT_DEPTH_VISION": 9,
+            "PROMPT_DEPTH_TEXT": 9,
+            "TEXT_LOSS_WEIGHT": 25.0,
+            "IMAGE_LOSS_WEIGHT": 10.0,
+            "GPA_MEAN": 15.0,
+            "GPA_STD": 1.0,
         }
     )
     add_config(cfg)
