@@ -33,11 +33,12 @@ def check_depth(key: str, depth: int, transformer: Any, least: int) -> None:
 class LayerPrompts(nn.Module):
     """What replaces the prompts of a tower before its layers 1 to ``depth`` - 1, counted from 0.
 
-    All start from a normal distribution with standard deviation 0.02.
+    They start from a normal distribution with standard deviation 0.02, in float32 whatever the
+    backbone is, as in the authors' code; the encoders cast them.
 
     Args:
         depth: number of layers with prompts; those of the first are not among these.
-        first: (n_ctx, width), the prompts of the first layer, for their shape.
+        first: (n_ctx, width), the prompts of the first layer, for their shape and device.
 
     Attributes:
         transformer: holds the parameters ``resblocks.<layer>.VPT_shallow``, (n_ctx, width) each.
@@ -46,7 +47,7 @@ class LayerPrompts(nn.Module):
     def __init__(self, depth: int, first: Tensor) -> None:
         super().__init__()
         layers = {
-            str(i): nn.ParameterDict({"VPT_shallow": _randomize_(torch.empty_like(first))})
+            str(i): nn.ParameterDict({"VPT_shallow": _random_like(first)})
             for i in range(1, depth)
         }
         self.transformer = nn.ModuleDict({"resblocks": nn.ModuleDict(layers)})
@@ -80,10 +81,9 @@ class ImagePrompts(LayerPrompts):
         check_depth("PROMPT_DEPTH_VISION", depth, tower.transformer, 1)
         if n_ctx < 1:
             raise UserError(f"N_CTX_VISION is {n_ctx}: each layer needs at least one token")
-        shape, dtype = (n_ctx, len(tower.class_embedding)), clip.compute_dtype(backbone)
-        first = tower.class_embedding.new_empty(shape, dtype=dtype)
+        first = _random_like(tower.class_embedding.expand(n_ctx, -1))
         super().__init__(depth, first)
-        self.VPT = _randomize_(first)
+        self.VPT = first
 
     def add_to(self, prompts: clip.Prompts) -> clip.Prompts:
         """Return prompts with these image prompts."""
@@ -104,5 +104,6 @@ class LayerwiseLearner(nn.Module):
         return super().load_state_dict(learned, *args, **kwargs)
 
 
-def _randomize_(prompts: Tensor) -> nn.Parameter:
-    return nn.Parameter(nn.init.normal_(prompts, std=0.02))
+def _random_like(prompts: Tensor) -> nn.Parameter:
+    values = torch.empty(prompts.shape, device=prompts.device)
+    return nn.Parameter(nn.init.normal_(values, std=0.02))
