@@ -1,4 +1,4 @@
-"""The straight-through quantizer of one weight tensor, its options, and rounding for the rest."""
+"""What weights are mapped to: the straight-through quantizer, its options, rounding, noise."""
 
 from __future__ import annotations
 
@@ -29,14 +29,32 @@ def uniform_levels(x: Tensor, k: int) -> Tensor:
     values: Tensor = torch.unique(x.float())
     if len(values) <= k:
         return torch.cat([values, values[-1:].expand(k - len(values))])
-    low, high = values[0], values[-1]
-    cells = torch.arange(k, dtype=low.dtype, device=low.device)
-    return low + (high - low) * ((cells + 0.5) / k)
+    return values[0] + (values[-1] - values[0]) * _cell_centres(values, k)
+
+
+def normal_levels(x: Tensor, k: int) -> Tensor:
+    """Medians of `k` cells of equal probability of a normal distribution: float32, shape (k,).
+
+    Its mean and standard deviation are those of `x`. Where `x` has at most `k` distinct values,
+    those, as in `kmeans_1d`.
+    """
+    values: Tensor = torch.unique(x.float())
+    if len(values) <= k:
+        return uniform_levels(values, k)
+    std, mean = torch.std_mean(x.float(), correction=0)
+    standard: Tensor = torch.special.ndtri(_cell_centres(values, k))
+    return mean + std * standard
+
+
+def _cell_centres(like: Tensor, k: int) -> Tensor:
+    """Centres of `k` equal cells of [0, 1]."""
+    return (torch.arange(k, dtype=like.dtype, device=like.device) + 0.5) / k
 
 
 CODEBOOKS: Dict[str, Callable[[Tensor, int], Tensor]] = {
     "kmeans": kmeans_1d,
     "uniform": uniform_levels,
+    "normal": normal_levels,
 }
 
 
@@ -49,7 +67,7 @@ class QuantizerOptions:
         normalize: whether the codebook follows mean and standard deviation between fits.
         interval: training steps between two fits at least.
         kl_threshold: divergence in nats above which the codebook is fitted again.
-        codebook: "kmeans" or "uniform".
+        codebook: "kmeans", "uniform" or "normal".
 
     Raises:
         InvalidOptionError: a value is outside its range.
@@ -215,6 +233,46 @@ class Rounding(nn.Module):
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Lets `module.name = tensor` set the latent weights."""
         return weight
+
+
+class Noise(nn.Module):
+    """Adds Gaussian noise to weights while their module trains, W + s e with e ~ N(0, 1).
+
+    Every pass between two calls of `draw_` sees the same e. In evaluation there is no noise.
+
+    Source: QPrompt (arXiv:2407.10704), the experiment that motivates quantization.
+
+    Args:
+        std: s, or a fraction of the weights' standard deviation if `relative`.
+        like: the weights.
+
+    Raises:
+        InvalidOptionError: a negative or infinite `std`.
+    """
+
+    noise: Tensor
+
+    def __init__(self, std: float, relative: bool, like: Tensor) -> None:
+        super().__init__()
+        if not 0 <= std < float("inf"):
+            raise InvalidOptionError(f"noise_std must be a number >= 0, got {std!r}")
+        self.std, self.relative = std, relative
+        self.register_buffer("noise", torch.zeros_like(like), persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if not (self.training and self.std):
+            return weight
+        scale = self.std * weight.detach().std() if self.relative else self.std
+        return weight + scale * self.noise
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Lets `module.name = tensor` set the latent weights."""
+        return weight
+
+    def draw_(self) -> None:
+        """Draws e from the device's random generator; nothing is drawn where there is no noise."""
+        if self.std:
+            self.noise.normal_()
 
 
 def number_below(bounds: Tensor, x: Tensor) -> Tensor:
