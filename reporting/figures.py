@@ -53,9 +53,12 @@ _COLOURS = {
     "TipAdapter": "#c98fa8",
     "TipAdapterF": "#9e5b78",
     "QTipAdapterF": "#d06d97",
+    "VPT": "#5a6b2f",
+    "IVLP": "#7a4b3a",
     "MaPLe": "#e0752d",
     "QMaPLe": "#cf4a5a",
     "PromptSRC": "#c4559a",
+    "QPromptSRC": "#8c2f6b",
 }
 _OTHERS = ("#b8902a", "#a3684f", "#6c7fd8", "#4f9fa0", "#b565d0")
 _MARKERS = {None: "o", 1: "v", 2: "s", 3: "p", 4: "D"}

@@ -17,6 +17,8 @@ _LEARNERS = (  # in order of appearance
     "TipAdapterF",
     "CoCoOp",
     "ProGrad",
+    "VPT",
+    "IVLP",
     "MaPLe",
     "KgCoOp",
     "PromptSRC",

@@ -52,9 +52,9 @@ def test_file_parses_and_builds_on_the_tiny_backbone(path, data_root, monkeypatc
     cfg.merge_from_list(
         ["MODEL.BACKBONE.NAME", "tiny", "INPUT.SIZE", (32, 32), "DATASET.NUM_SHOTS", 1]
     )
-    if "MAPLE" in cfg.TRAINER:
-        depth = min(cfg.TRAINER.MAPLE.PROMPT_DEPTH, 4)
-        cfg.merge_from_list(["TRAINER.MAPLE.PROMPT_DEPTH", depth])
+    for node in (value for value in cfg.TRAINER.values() if isinstance(value, dict)):
+        for key in [key for key in node if key.startswith("PROMPT_DEPTH")]:
+            node[key] = min(node[key], 4)
     trainer = build_trainer(cfg)
     with torch.no_grad():
         assert trainer.model_inference(torch.zeros(1, 3, 32, 32)).shape == (1, 10)

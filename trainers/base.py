@@ -212,20 +212,23 @@ class PromptTrainer(TrainerX):
         return {"loss": losses[0].item(), "acc": compute_accuracy(logits, label)[0].item()}
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Return images, or their features where the image tower is frozen, and labels.
-
-        In a sweep, features are computed once for all of its runs.
-        """
+        """Return images, or their features where the image tower is frozen, and labels."""
         image, label = batch["img"].to(self.device), batch["label"].to(self.device)
-        if self.model.frozen_image_tower and image.ndim == 4:
+        return self.frozen_features(image) if self.model.frozen_image_tower else image, label
+
+    def frozen_features(self, image: Tensor) -> Tensor:
+        """Return features (n, embed_dim) of images without prompts; features as they are.
+
+        In a sweep they are computed once for all runs that see the same images.
+        """
+        if image.ndim == 2:
+            return image
+        with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
+            if self.cache is None:
+                return self.model.encode_image(image)
             key = ("batches", id(self.model.backbone), self.precision)
-            with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
-                if self.cache is None:
-                    image = self.model.encode_image(image)
-                else:
-                    features = get_or_make(self.cache, key, BatchFeatures)
-                    image = features.get(image, self.model.encode_image)
-        return image, label
+            features = get_or_make(self.cache, key, BatchFeatures)
+            return features.get(image, self.model.encode_image)
 
     def run_summary(self) -> dict[str, Any]:
         """Add the size of what was learned, in half precision as the paper counts it."""

@@ -9,7 +9,7 @@ from trainers.features import DEFAULT_FOLDER
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add the nodes of all trainers, LOSS of ProGrad, and a few keys."""
+    """Add the trainers' nodes, ``TRAINER.QPROMPT`` and a few keys that they share."""
     cfg.VARIANT = ""  # a name for these settings, in reports
     cfg.MODEL.TEXT_ENCODING = "shared"  # or "full": all 77 positions of all prompts, as upstream
     cfg.MODEL.TEXT_CHUNK = 2048  # prompts that are in memory at once; 0: all
@@ -59,6 +59,38 @@ def extend_cfg(cfg: CfgNode) -> None:
             "LAMBDA": 1.0,
             "GM": False,  # upstream's command lines have these two; ProGrad's loss has not
             "ALPHA": 0.0,
+        }
+    )
+    cfg.TRAINER.VPT = CfgNode(
+        {
+            "N_CTX_VISION": 2,
+            "CTX_INIT": "a photo of a",
+            "PREC": "fp16",
+            "PROMPT_DEPTH_VISION": 1,
+        }
+    )
+    cfg.TRAINER.IVLP = CfgNode(
+        {
+            "N_CTX_VISION": 2,
+            "N_CTX_TEXT": 2,
+            "CTX_INIT": "a photo of a",
+            "PREC": "fp16",
+            "PROMPT_DEPTH_VISION": 9,
+            "PROMPT_DEPTH_TEXT": 9,
+        }
+    )
+    cfg.TRAINER.PROMPTSRC = CfgNode(
+        {
+            "N_CTX_VISION": 4,
+            "N_CTX_TEXT": 4,
+            "CTX_INIT": "a photo of a",
+            "PREC": "fp16",
+            "PROMPT_DEPTH_VISION": 9,
+            "PROMPT_DEPTH_TEXT": 9,
+            "TEXT_LOSS_WEIGHT": 25.0,
+            "IMAGE_LOSS_WEIGHT": 10.0,
+            "GPA_MEAN": 15.0,
+            "GPA_STD": 1.0,
         }
     )
     add_config(cfg)

@@ -20,13 +20,13 @@ class PlainCLIP:
     def __init__(self, state):
         self.state = state
 
-    def text(self, embedded, eot, deep=()):
-        """Embeddings (n, 77, width) to normalised features; ``deep`` at positions 1, 2, ..."""
+    def text(self, embedded, eot, deep=(), normalise=True):
+        """Embeddings (n, 77, width) to features; ``deep`` at positions 1, 2, ..."""
         mask = torch.full((77, 77), -math.inf).triu(1)
         x = embedded + self.state["positional_embedding"]
         x = self._layers(x, "", deep, 1, mask)
         x = self._norm(x, "ln_final")[torch.arange(len(x)), eot] @ self.state["text_projection"]
-        return x / x.norm(dim=-1, keepdim=True)
+        return x / x.norm(dim=-1, keepdim=True) if normalise else x
 
     def image(self, images, prompts=(), deep=(), normalise=True):
         """Images to features; prompts follow class token and patches."""
