@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
+from dassl.config import extends_defaults
 from qprompt.dassl import add_config
 from trainers.features import DEFAULT_FOLDER
 
 
+@extends_defaults
 def extend_cfg(cfg: CfgNode) -> None:
     """Add the nodes ``TRAINER.COOP``, ``COCOOP``, ``MAPLE`` and ``QPROMPT``, and a few keys."""
     cfg.MODEL.TEXT_ENCODING = "shared"  # or "full": all 77 positions of all prompts, as upstream

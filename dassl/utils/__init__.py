@@ -26,7 +26,13 @@ from dassl.utils.files import (
 )
 from dassl.utils.logger import Logger, ProgressBar, log_to, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
-from dassl.utils.registry import Registry, UnknownNameError, check_choice, nearest
+from dassl.utils.registry import (
+    Registry,
+    UnknownNameError,
+    check_availability,
+    check_choice,
+    nearest,
+)
 from dassl.utils.tools import (
     choose_device,
     collect_env_info,

@@ -7,6 +7,14 @@ from typing import Any
 
 from torch import nn
 
+# hosts import them from here
+from dassl.utils.checkpoint import (  # noqa: F401
+    load_checkpoint,
+    load_pretrained_weights,
+    resume_from_checkpoint,
+    save_checkpoint,
+)
+
 
 def count_num_param(
     model: nn.Module | None = None, params: Iterable[nn.Parameter] | dict[str, Any] | None = None
