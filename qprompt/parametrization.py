@@ -7,6 +7,9 @@ state_dicts of all epochs, each multiplied by a weight, and loads the sum; other
 place. Latent weights may be averaged, codebooks may not. So every entry is a floating-point tensor,
 which such arithmetic takes, and a checksum of the latent weights lies beside each codebook: where
 it does not belong to the weights that are loaded, the codebook is fitted to them.
+
+The plain name is in a state_dict, too, with what the module reads: a plain trainer that drops the
+entries that it does not know (strict=False) then evaluates the quantized prompt.
 """
 
 from __future__ import annotations
@@ -111,7 +114,7 @@ def _add_hooks(owner: nn.Module) -> None:
     # public names of both, without the underscore, came with torch 2.5; these are in all versions
     after_save: Any = owner._register_state_dict_hook
     before_load: Any = owner._register_load_state_dict_pre_hook
-    setattr(owner, HOOKS, (after_save(_save_checksums), before_load(_load, with_module=True)))
+    setattr(owner, HOOKS, (after_save(_save), before_load(_load, with_module=True)))
 
 
 def _checksum(weight: Tensor) -> int:
@@ -120,8 +123,10 @@ def _checksum(weight: Tensor) -> int:
     return zlib.crc32(octets.numpy().tobytes())
 
 
-def _save_checksums(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
+def _save(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
+    """Adds plain names and checksums."""
     for weight in _attached(owner):
+        state[prefix + weight.attribute] = getattr(owner, weight.attribute).detach()
         if weight.quantizer is not None:
             chain = f"{prefix}parametrizations.{weight.attribute}."
             checksum = _checksum(state[chain + "original"])
@@ -132,8 +137,9 @@ def _load(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None
     """Takes the entries of a plain module, too, and fits codebooks that are absent or stale."""
     for weight in _attached(owner):
         chain = f"{prefix}parametrizations.{weight.attribute}."
-        if chain + "original" not in state and prefix + weight.attribute in state:
-            state[chain + "original"] = state.pop(prefix + weight.attribute)
+        plain = state.pop(prefix + weight.attribute, None)
+        if plain is not None:
+            state.setdefault(chain + "original", plain)
         if weight.quantizer is not None:
             _load_codebook(weight.quantizer, weight.latent, state, chain)
         elif chain + "0.codebook" in state:
