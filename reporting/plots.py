@@ -31,7 +31,7 @@ Counts = Mapping[Method, np.ndarray]
 
 def section_plots(section: Section) -> list[Plot]:
     """Trade-off, curves, accuracy against bits, and results of each class, where there are any."""
-    plots = list(_curve_plots(section))
+    plots = list(curve_plots(section))
     for table in section.tables:
         plots += [*_trade_off_plots(section, table), *_bits_plots(section, table)]
     return plots + list(class_plots(section))
@@ -114,7 +114,7 @@ def _bits_plots(section: Section, table: Table) -> Iterator[Plot]:
     )
 
 
-def _curve_plots(section: Section) -> Iterator[Plot]:
+def curve_plots(section: Section) -> Iterator[Plot]:
     if section.protocol != FEW_SHOT:
         return
     shots = section.tables[0].columns
