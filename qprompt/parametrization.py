@@ -7,6 +7,9 @@ state_dicts of all epochs, each multiplied by a weight, and loads the sum; other
 place. Latent weights may be averaged, codebooks may not. So every entry is a floating-point tensor,
 which such arithmetic takes, and a checksum of the latent weights lies beside each codebook: where
 it does not belong to the weights that are loaded, the codebook is fitted to them.
+
+The plain name is in a state_dict, too, with what the module reads: a plain trainer that drops the
+entries that it does not know (strict=False) then evaluates the quantized prompt.
 """
 
 from __future__ import annotations
@@ -140,11 +143,13 @@ def _checksum(weight: Tensor) -> int:
 
 
 def _save(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
-    """Adds checksums, and gives weights with noise, which is none of their state, plain names."""
+    """Adds plain names with what is read, and checksums; noise is none of the state."""
     for weight in _attached(owner):
         chain = f"{prefix}parametrizations.{weight.attribute}."
         if isinstance(weight.attachment, Noise):
             state[prefix + weight.attribute] = state.pop(chain + "original")
+        else:
+            state[prefix + weight.attribute] = getattr(owner, weight.attribute).detach()
         if weight.quantizer is not None:
             checksum = _checksum(state[chain + "original"])
             state[f"{chain}0.{CHECKSUM}"] = torch.tensor(checksum, dtype=torch.float64)
@@ -154,8 +159,9 @@ def _load(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None
     """Takes the entries of a plain module, too, and fits codebooks that are absent or stale."""
     for weight in _attached(owner):
         chain = f"{prefix}parametrizations.{weight.attribute}."
-        if chain + "original" not in state and prefix + weight.attribute in state:
-            state[chain + "original"] = state.pop(prefix + weight.attribute)
+        plain = state.pop(prefix + weight.attribute, None)
+        if plain is not None:
+            state.setdefault(chain + "original", plain)
         _require_numbers(state.get(chain + "original"), weight.latent, prefix + weight.attribute)
         if weight.quantizer is not None:
             _load_codebook(weight.quantizer, weight.latent, state, chain)

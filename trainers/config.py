@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
+from dassl.config import extends_defaults
 from qprompt.dassl import add_config
 from trainers.features import DEFAULT_FOLDER
 
 
+@extends_defaults
 def extend_cfg(cfg: CfgNode) -> None:
     """Add the trainers' nodes, ``TRAINER.QPROMPT`` and a few keys that they share."""
     cfg.VARIANT = ""  # a name for these settings, in reports

@@ -15,7 +15,7 @@ NAMES = ["dog", "forget-me-not", "golden_retriever"]
 
 
 def test_the_lists_are_those_of_the_papers():
-    assert len(set(IMAGENET_TEMPLATES)) == 60 and len(set(IMAGENET_TEMPLATES_SELECT)) == 7
+    assert len(set(IMAGENET_TEMPLATES)) == 80 and len(set(IMAGENET_TEMPLATES_SELECT)) == 7
     assert all(t.count("{}") == 1 for t in IMAGENET_TEMPLATES + IMAGENET_TEMPLATES_SELECT)
 
 
