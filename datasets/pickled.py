@@ -48,4 +48,6 @@ def _item(attributes: object) -> tuple[str, str]:
     match attributes:
         case {"_impath": str(path), "_classname": str(classname)}:
             return path, classname
+        case (None, {"impath": str(path), "classname": str(classname)}):  # by CoOp's code, here
+            return path, classname
     raise TypeError("an item has no path and class name")

@@ -70,6 +70,13 @@ def test_shots_are_drawn_from_coops_list(own_stand_ins, make_cfg, write_pickle, 
     assert len(ImageNet(make_cfg(own_stand_ins)).train_x) == len(items)
 
 
+def test_a_list_that_coops_code_has_pickled_here(own_stand_ins, make_cfg):
+    items = ImageNet.at(str(own_stand_ins)).find().train[::5]
+    path = own_stand_ins / "imagenet/preprocessed.pkl"
+    path.write_bytes(pickle.dumps({"train": items}, pickle.HIGHEST_PROTOCOL))
+    assert ImageNet(make_cfg(own_stand_ins, shots=1)).train_x == items
+
+
 class Hostile:
     def __init__(self, path):
         self.path = path
