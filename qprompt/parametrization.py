@@ -12,8 +12,9 @@ it does not belong to the weights that are loaded, the codebook is fitted to the
 from __future__ import annotations
 
 import copy
+import re
 import zlib
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +89,39 @@ def detach_(weight: Weight, keep_latent: bool) -> None:
                 handle.remove()
 
 
+def recorded_options(state: Mapping[str, Any]) -> Dict[str, Any]:
+    """The options of `quantize_` that a state_dict shows; empty if nothing in it is quantized.
+
+    Args:
+        state: names to tensors, of a module whose quantizers have equal options.
+
+    Returns:
+        "bits", "params" ("" where it chose what None chooses), "normalize".
+    """
+    latent, books = {}, {}
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            continue
+        path, _, rest = key.rpartition("parametrizations.")
+        attribute, _, entry = rest.partition(".")
+        if entry == "original":
+            latent[path + attribute] = value
+        elif entry == "0.codebook":
+            books[path + attribute] = key
+    if not books:
+        return {}
+    by_default = {name for name, value in latent.items() if value.dim() >= 2}
+    params = "" if set(books) == by_default else f"^({'|'.join(map(re.escape, books))})$"
+    key = next(iter(books.values()))
+    options: Dict[str, Any] = {"bits": _bits(state[key]), "params": params}
+    normalized = state.get(key.replace("codebook", "normalized"))
+    return options if normalized is None else {**options, "normalize": bool(normalized)}
+
+
+def _bits(codebook: Tensor) -> int:
+    return (codebook.numel() - 1).bit_length()
+
+
 def _attached(owner: nn.Module) -> Iterator[Weight]:
     """The weights of one module, without those of its children, to which something is attached."""
     if parametrize.is_parametrized(owner):
@@ -151,9 +185,15 @@ def _load_codebook(quantizer: Quantizer, weight: Tensor, state: Dict[str, Any], 
             f"'{quantizer.name}' was trained with normalize={bool(normalized)}, which is part of "
             "what its codebook means; quantize with the same"
         )
+    codebook = state.get(base + "codebook")
+    if codebook is not None and _bits(codebook) != quantizer.bits:
+        raise InvalidOptionError(
+            f"'{quantizer.name}' was trained with bits={_bits(codebook)}, and is quantized here "
+            f"with bits={quantizer.bits}; quantize with the same"
+        )
     if not isinstance(latent, Tensor):
         return
-    absent = base + "codebook" not in state
+    absent = codebook is None
     if absent or (checksum is not None and float(checksum) != _checksum(latent)):
         fresh = copy.deepcopy(quantizer)
         if absent:
