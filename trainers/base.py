@@ -100,9 +100,9 @@ class PromptTrainer(TrainerX):
 
     @functools.cached_property
     def zero_shot_text(self) -> Tensor:
-        """Normalised text features (classes, embed_dim) of the data set's own template."""
+        """Normalised text features (classes, embed_dim) of the data set's own templates."""
         dataset = self.dm.dataset
-        return template_features(self.features, dataset.classnames, [dataset.template])
+        return template_features(self.features, dataset.classnames, dataset.templates)
 
     def checkpointed_module(self) -> nn.Module:
         """Return the part of ``self.model`` whose state makes up checkpoints."""

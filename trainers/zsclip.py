@@ -28,11 +28,12 @@ class ZeroshotCLIP(TrainerX):
         self.model = FixedTextCLIP(backbone, self.encode_classes())
 
     def encode_classes(self) -> Tensor:
-        """Return text features (classes, embed_dim)."""
-        template = self.dm.dataset.template
-        print(f"Prompt template: {template!r}")
-        (text,) = encode_templates(self.features, self.dm.dataset.classnames, [template])
-        return text
+        """Return text features (classes, embed_dim), the mean of those of several templates."""
+        dataset = self.dm.dataset
+        print(*(f"Prompt template: {template!r}" for template in dataset.templates), sep="\n")
+        if len(dataset.templates) > 1:
+            return template_features(self.features, dataset.classnames, dataset.templates)
+        return encode_templates(self.features, dataset.classnames, dataset.templates)[0]
 
     def scores(self, loader: Any) -> Iterator[tuple[Tensor, Tensor]]:
         return super().scores(self.features.batches(loader, self.model.encode_image))
@@ -50,9 +51,9 @@ class ZeroshotCLIP2(ZeroshotCLIP):
     """CLIP with the mean of several prompts for each class, of which CoOp selected seven."""
 
     def encode_classes(self) -> Tensor:
-        """Average the selected templates and, unless the data set is ImageNet, its own."""
-        dataset = self.dm.dataset
-        own = [] if self.cfg.DATASET.NAME == "ImageNet" else [dataset.template]
+        """Average the selected templates and the data set's, unless it is ImageNet's own one."""
+        dataset, given = self.dm.dataset, self.cfg.DATASET
+        own = () if given.NAME == "ImageNet" and given.TEMPLATE is None else dataset.templates
         templates = [*IMAGENET_TEMPLATES_SELECT, *own]
         print(f"Prompt templates: {templates}")
         return template_features(self.features, dataset.classnames, templates)

@@ -57,6 +57,17 @@ def test_several_templates_are_the_selected_ones_and_that_of_the_data_set(
     torch.testing.assert_close(run.encode_classes(), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "KgCoOp", "ZeroshotCLIP2"])
+def test_templates_of_ones_own_take_the_place_of_the_data_sets(build, tiny_pair, trainer):
+    own = ["the digit {}.", "{} in ink."]
+    run = build(trainer, "", opts=["DATASET.TEMPLATE", own])
+    templates = [*IMAGENET_TEMPLATES_SELECT, *own] if trainer == "ZeroshotCLIP2" else own
+    names = run.dm.dataset.classnames
+    expected = torch.stack([mean_feature(tiny_pair[1], name, templates) for name in names])
+    found = run.zero_shot_text if trainer == "KgCoOp" else run.model.text
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2"])
 def test_half_precision_needs_a_gpu(build, trainer):
     options = ["TRAINER.ZEROSHOTCLIP.PREC", "fp16"]
