@@ -16,7 +16,7 @@ from multiprocessing.pool import ThreadPool
 
 import datasets
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import ImageReadError, read_image
+from dassl.utils import ImageReadError, print_anything, read_image
 
 from .base import GeneratedDataset, SplitDataset
 from .items import ClassFolderError
@@ -122,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", required=True, help="the folder that holds the data sets")
     parser.add_argument("--images", action="store_true", help="decode every image, too (slow)")
     args = parser.parse_args(argv)
+    print_anything()
     if unknown := sorted(set(args.names) - set(NAMES)):
         parser.error(f"unknown data set {unknown[0]!r}; choose from {', '.join(NAMES)}")
     header = ["data set", "found", "classes", "train", "val", "test", "missing", ""]

@@ -274,6 +274,9 @@ def _write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:  # that of a full disk names no file
+        advice = f"{len(content):,} bytes are needed: free space there or choose a writable folder"
+        raise OSError(error.errno, f"{error.strerror}, {advice}", os.fspath(path)) from error
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from dassl.utils import UserError
+from dassl.utils import UserError, is_utf8
 
 
 @dataclass(slots=True)
@@ -45,7 +45,8 @@ class DatasetBase:
         evaluation_only: whether there are no images to train on.
 
     Raises:
-        UserError: a label has two names, or a label between 0 and the largest has none.
+        UserError: a label has two names or one that is not UTF-8, or a label between 0 and the
+            largest has none.
     """
 
     dataset_dir = ""
@@ -74,6 +75,8 @@ class DatasetBase:
                     f'Label {item.label} is called both "{names[item.label]}" and '
                     f'"{item.classname}" (at "{item.impath}")'
                 )
+        if unstorable := [name for name in names.values() if not is_utf8(name)]:
+            raise UserError(f"The class name {unstorable[0]!a} is not UTF-8: rename its folder")
         if missing := set(range(max(names, default=-1) + 1)) - names.keys():
             raise UserError(
                 f"Labels must count from 0 without gaps, but no item has {sorted(missing)[:10]}"
