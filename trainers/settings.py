@@ -35,7 +35,8 @@ def take_settings(
     """Set in ``cfg``, as they were when some weights were trained, the settings that shape them.
 
     These are the trainer, its nodes but for PREC and what else matters in training alone, the
-    backbone, and INPUT, of which a packed prompt knows nothing. A checkpoint that no config.json lies above shows what its quantizers do.
+    backbone, and INPUT, of which a packed prompt knows nothing. A checkpoint that no config.json
+    lies above shows what its quantizers do.
 
     Args:
         cfg: what the user gave, on top of the defaults.
