@@ -435,7 +435,8 @@ def test_upstreams_checkpoint_loads_and_resumes(build, tmp_path, resume):
             torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), float
         ),
     }
-    checkpoint = {"state_dict": state, "epoch": 50, "optimizer": {}, "scheduler": scheduler}
+    optimizer = run.optim.state_dict()
+    checkpoint = {"state_dict": state, "epoch": 50, "optimizer": optimizer, "scheduler": scheduler}
     torch.save(checkpoint, folder / "model.pth.tar-50")
     if resume:
         (folder / "checkpoint").write_text("model.pth.tar-50\n")
