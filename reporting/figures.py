@@ -38,6 +38,7 @@ _STYLE = {
 }
 _COLOURS = {
     "ZeroshotCLIP": "#8a8f98",
+    "ZeroshotCLIP2": "#b0a58f",
     "CLIP": "#8a8f98",
     "CoOp": "#2f7fd1",
     "QCoOp": "#14a3b8",
@@ -46,6 +47,14 @@ _COLOURS = {
     "ProGrad": "#8b6fd1",
     "VPT": "#5a6b2f",
     "IVLP": "#7a4b3a",
+    "QProGrad": "#5f55c9",
+    "KgCoOp": "#b8902a",
+    "QKgCoOp": "#d9743f",
+    "CLIPAdapter": "#7d8f2e",
+    "QCLIPAdapter": "#a9b84a",
+    "TipAdapter": "#c98fa8",
+    "TipAdapterF": "#9e5b78",
+    "QTipAdapterF": "#d06d97",
     "MaPLe": "#e0752d",
     "QMaPLe": "#cf4a5a",
     "PromptSRC": "#c4559a",

@@ -10,8 +10,19 @@ import pandas as pd
 
 _ABSENT = "?"
 _SAME = ["trainer", "bits", "variant", "from_log"]
-# in order of appearance
-_LEARNERS = ("CoOp", "CoCoOp", "ProGrad", "VPT", "IVLP", "MaPLe", "PromptSRC")
+_LEARNERS = (  # in order of appearance
+    "CoOp",
+    "CLIPAdapter",
+    "TipAdapter",
+    "TipAdapterF",
+    "CoCoOp",
+    "VPT",
+    "ProGrad",
+    "IVLP",
+    "MaPLe",
+    "KgCoOp",
+    "PromptSRC",
+)
 
 
 @dataclass(frozen=True)

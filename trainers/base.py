@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +20,8 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import Cache, UserError, check_choice, get_or_make, load_pretrained_weights
 from trainers.features import BatchFeatures, FrozenFeatures
 from trainers.prompted import PromptedCLIP
-from trainers.views import cache_views
+from trainers.templates import template_features
+from trainers.views import ViewLoader, view_features
 
 PRECISIONS = ("fp16", "fp32", "bf16", "amp")
 
@@ -96,6 +98,12 @@ class PromptTrainer(TrainerX):
         model = self.cfg.MODEL
         return {"text_encoding": model.TEXT_ENCODING, "text_chunk": model.TEXT_CHUNK}
 
+    @functools.cached_property
+    def zero_shot_text(self) -> Tensor:
+        """Normalised text features (classes, embed_dim) of the data set's own template."""
+        dataset = self.dm.dataset
+        return template_features(self.features, dataset.classnames, [dataset.template])
+
     def checkpointed_module(self) -> nn.Module:
         """Return the part of ``self.model`` whose state makes up checkpoints."""
         return self.model.prompt_learner
@@ -136,13 +144,18 @@ class PromptTrainer(TrainerX):
                     f"DATALOADER.CACHED_VIEWS is {views}, but the image tower of "
                     f"{self.cfg.TRAINER.NAME} sees prompts: set it to 0"
                 )
-            self.train_loader_x = cache_views(
-                self.train_loader_x,
-                views,
-                self.features,
-                lambda images: self.model.encode_image(images.to(self.device)),
-            )
+            features = self.features_of_views(self.train_loader_x, views)
+            self.train_loader_x = ViewLoader(self.train_loader_x, features)
         super().before_train()  # last, because it restores the random generators
+
+    def features_of_views(self, loader: Any, views: int) -> Tensor:
+        """Return the features (images, views, embed_dim) of new views of training images."""
+        return view_features(
+            loader,
+            views,
+            self.features,
+            lambda images: self.model.encode_image(images.to(self.device)),
+        )
 
     def load_weights(self, module: nn.Module, path: str) -> None:
         """Load a packed prompt (``.safetensors``) or a checkpoint into ``module``."""

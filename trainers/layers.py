@@ -47,8 +47,7 @@ class LayerPrompts(nn.Module):
     def __init__(self, depth: int, first: Tensor) -> None:
         super().__init__()
         layers = {
-            str(i): nn.ParameterDict({"VPT_shallow": _random_like(first)})
-            for i in range(1, depth)
+            str(i): nn.ParameterDict({"VPT_shallow": _random_like(first)}) for i in range(1, depth)
         }
         self.transformer = nn.ModuleDict({"resblocks": nn.ModuleDict(layers)})
 

@@ -140,3 +140,20 @@ class PromptedCLIP(nn.Module):
         # its own, so that strict loading misses nothing
         frozen = {f"backbone.{name}": t for name, t in self.backbone.state_dict().items()}
         return super().load_state_dict({**learned, **frozen}, *args, **kwargs)
+
+
+class FixedTextCLIP(PromptedCLIP):
+    """CLIP with text features that stay what they are.
+
+    Args:
+        backbone: a frozen open_clip CLIP.
+        text: (classes, embed_dim) features.
+        learner: what is trained beside them, if anything.
+    """
+
+    def __init__(self, backbone: nn.Module, text: Tensor, learner: nn.Module | None = None) -> None:
+        super().__init__(backbone, learner or nn.Module())
+        self.text = text
+
+    def encode_classes(self) -> tuple[None, Tensor]:
+        return None, self.text

@@ -104,8 +104,10 @@ def encode_templates(
 
     @torch.no_grad()
     def encode() -> Tensor:
-        parts = tokens.to(features.device)  # a template at a time: its texts share a prefix
-        return torch.cat([clip.encode_text(features.backbone, part) for part in parts])
+        with torch.autocast(features.device.type, enabled=False):
+            # a template at a time: its texts share a prefix
+            parts = [clip.encode_text(features.backbone, t) for t in tokens.to(features.device)]
+        return torch.cat(parts)
 
     encoded = features.get({"tokens": digest([("tokens", tokens.flatten(0, 1))])}, encode)
     return encoded.to(features.device).unflatten(0, (len(templates), len(names)))

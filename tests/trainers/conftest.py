@@ -28,8 +28,8 @@ class PlainCLIP:
         x = self._norm(x, "ln_final")[torch.arange(len(x)), eot] @ self.state["text_projection"]
         return x / x.norm(dim=-1, keepdim=True) if normalise else x
 
-    def image(self, images, prompts=(), deep=()):
-        """Images to normalised features; prompts follow class token and patches."""
+    def image(self, images, prompts=(), deep=(), normalise=True):
+        """Images to features; prompts follow class token and patches."""
         weight = self.state["visual.conv1.weight"]
         size, n = weight.shape[-1], len(images)
         patches = images.unfold(2, size, size).unfold(3, size, size)  # n, 3, rows, columns, ...
@@ -42,7 +42,7 @@ class PlainCLIP:
             x = torch.cat([x, prompts.expand(n, -1, -1)], dim=1)
         x = self._layers(self._norm(x, "visual.ln_pre"), "visual.", deep, start, 0)
         x = self._norm(x, "visual.ln_post")[:, 0] @ self.state["visual.proj"]
-        return x / x.norm(dim=-1, keepdim=True)
+        return x / x.norm(dim=-1, keepdim=True) if normalise else x
 
     def _norm(self, x, name):
         x = x - x.mean(-1, keepdim=True)
