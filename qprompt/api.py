@@ -29,11 +29,12 @@ def quantize_(
 ) -> M:
     """Quantizes parameters of `module` in place and fits their codebooks.
 
-    `module.weight` then yields the quantized tensor with a straight-through gradient. Parameters
-    keep their identity, so an optimizer that was built before goes on moving the latent weights;
-    call `step_` after each of its steps. A state_dict of the plain module still loads, and the
-    codebooks are fitted to it. The other trainable parameters are rounded to half precision in the
-    same way, because that is how `pack` stores them.
+    `module.weight` then yields the quantized tensor with a straight-through gradient, in the dtype
+    that it had. Parameters keep their identity, so an optimizer that was built before goes on
+    moving the latent weights, float32 also where they were in half precision; call `step_` after
+    each of its steps. A state_dict of the plain module still loads, and the codebooks are fitted to
+    it. The other trainable parameters are rounded to half precision in the same way, because that
+    is how `pack` stores them.
 
     Args:
         module: any module; trainable parameters (requires_grad) of it are quantized.
@@ -51,14 +52,14 @@ def quantize_(
     options = QuantizerOptions(bits, normalize, interval, kl_threshold, codebook)
     fitted = []
     for weight in _select(module, params):
-        quantizer = Quantizer(options, weight.name)
+        quantizer = Quantizer(options, weight.name, weight.dtype)
         quantizer.to(weight.latent.device).fit_(weight.latent)
         fitted.append((weight, quantizer))
     for weight, quantizer in fitted:  # all could be fitted: from here on nothing fails
         attach_(weight, quantizer)
     for weight in named_weights(module):
         if weight.attachment is None and weight.latent.requires_grad:
-            attach_(weight, Rounding())
+            attach_(weight, Rounding(weight.dtype))
     return module
 
 

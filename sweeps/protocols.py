@@ -15,7 +15,7 @@ import yaml
 
 import trainers  # noqa: F401 (registers the trainers)
 from dassl.engine import TRAINER_REGISTRY
-from qprompt.dassl import Quantized
+from qprompt.dassl import plain_class
 from sweeps import TRANSFER, SweepError
 from sweeps.grid import Grid
 
@@ -76,8 +76,8 @@ def plain_counterpart(trainer: str) -> str | None:
     Raises:
         UnknownNameError: no such trainer is registered.
     """
-    classes = TRAINER_REGISTRY.get(trainer).__mro__
-    return classes[classes.index(Quantized) + 1].__name__ if Quantized in classes else None
+    plain = plain_class(TRAINER_REGISTRY.get(trainer))
+    return plain.__name__ if plain else None
 
 
 def plan(grid: Grid) -> Iterator[tuple[Setting, list[Part]]]:
@@ -93,7 +93,7 @@ def plan(grid: Grid) -> Iterator[tuple[Setting, list[Part]]]:
         trained_on, grid.shots, grid.seeds, grid.trainers, grid.variants or [""]
     ):
         is_quantized = plain_counterpart(trainer) is not None
-        config = grid.config or _default_config(trainer, dataset, grid.protocol)
+        config = grid.config or _default_config(trainer, dataset, grid.protocol, shots)
         for bits in grid.bits if grid.bits and is_quantized else [None]:
             setting = Setting(trainer, config, bits, shots, seed, variant)
             if grid.protocol in TRANSFER:
@@ -113,12 +113,15 @@ def _defaults() -> dict[str, Any]:
     return yaml.safe_load(Path(__file__).with_name("defaults.yaml").read_text(encoding="utf-8"))
 
 
-def _default_config(trainer: str, dataset: str, protocol: str) -> str:
+def _default_config(trainer: str, dataset: str, protocol: str, shots: int) -> str:
     configs = _defaults()["configs"]
     choices = configs.get(trainer) or configs.get(plain_counterpart(trainer), {})
     for key in (dataset, protocol, "default"):
-        if key in choices:
-            return choices[key]
+        choice = choices.get(key)
+        if isinstance(choice, dict):
+            choice = choice.get(shots)
+        if choice:
+            return choice
     raise SweepError(
         f"there is no published setting of {trainer}: name a file of configs/trainers/{trainer} "
         "as config"

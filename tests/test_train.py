@@ -223,13 +223,6 @@ def test_zero_shot_run_stores_nothing(build, tmp_path, result):
     assert result(tmp_path)["metrics"]["accuracy"] > 50
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_precisions_train_on_the_cpu(build, tmp_path, precision):
-    run = build("QCoOp", tmp_path, opts=["TRAINER.COOP.PREC", precision])
-    run.train()
-    assert torch.isfinite(logits(run)).all()
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 @pytest.mark.parametrize("precision", ["fp16", "amp"])
 def test_half_precision_without_gpu_warns_once_and_runs_in_float32(build, precision):

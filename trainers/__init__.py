@@ -1,5 +1,6 @@
-"""Importing this package registers every trainer."""
+"""Importing this package registers every trainer, and its keys in the default configuration."""
 
+import trainers.config  # noqa: F401
 from trainers import (
     clip_adapter,
     cocoop,

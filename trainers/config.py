@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
+from dassl.config import extends_defaults
 from qprompt.dassl import add_config
 from trainers.features import DEFAULT_FOLDER
 
 
+@extends_defaults
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add the nodes of all trainers, LOSS of ProGrad, and a few keys."""
+    """Add the trainers' nodes, ``TRAINER.QPROMPT`` and a few keys that they share."""
     cfg.VARIANT = ""  # a name for these settings, in reports
     cfg.MODEL.TEXT_ENCODING = "shared"  # or "full": all 77 positions of all prompts, as upstream
     cfg.MODEL.TEXT_CHUNK = 2048  # prompts that are in memory at once; 0: all
@@ -38,6 +40,27 @@ def extend_cfg(cfg: CfgNode) -> None:
             "CTX_INIT": "a photo of a",
             "PREC": "fp16",
             "PROMPT_DEPTH": 9,
+        }
+    )
+    cfg.TRAINER.ZEROSHOTCLIP = CfgNode({"PREC": "fp16"})
+    cfg.TRAINER.CLIPADAPTER = CfgNode({"PREC": "fp16", "RATIO": 0.2})
+    cfg.TRAINER.TIPADAPTER = CfgNode(
+        {
+            "PREC": "fp16",
+            "AUGMENT_EPOCH": 10,  # views of each image that its key is the mean of
+            "INIT_ALPHA": 1.17,
+            "INIT_BETA": 1.0,
+            "SEARCH_SCALE": (13.0, 13.0),  # limits of beta and alpha
+            "SEARCH_STEP": (200, 20),
+        }
+    )
+    cfg.LOSS = CfgNode(
+        {
+            "NAME": "prograd",
+            "T": 1.0,
+            "LAMBDA": 1.0,
+            "GM": False,  # upstream's command lines have these two; ProGrad's loss has not
+            "ALPHA": 0.0,
         }
     )
     cfg.TRAINER.VPT = CfgNode(
@@ -70,27 +93,6 @@ def extend_cfg(cfg: CfgNode) -> None:
             "IMAGE_LOSS_WEIGHT": 10.0,
             "GPA_MEAN": 15.0,
             "GPA_STD": 1.0,
-        }
-    )
-    cfg.TRAINER.ZEROSHOTCLIP = CfgNode({"PREC": "fp16"})
-    cfg.TRAINER.CLIPADAPTER = CfgNode({"PREC": "fp16", "RATIO": 0.2})
-    cfg.TRAINER.TIPADAPTER = CfgNode(
-        {
-            "PREC": "fp16",
-            "AUGMENT_EPOCH": 10,  # views of each image that its key is the mean of
-            "INIT_ALPHA": 1.17,
-            "INIT_BETA": 1.0,
-            "SEARCH_SCALE": (13.0, 13.0),  # limits of beta and alpha
-            "SEARCH_STEP": (200, 20),
-        }
-    )
-    cfg.LOSS = CfgNode(
-        {
-            "NAME": "prograd",
-            "T": 1.0,
-            "LAMBDA": 1.0,
-            "GM": False,  # upstream's command lines have these two; ProGrad's loss has not
-            "ALPHA": 0.0,
         }
     )
     add_config(cfg)

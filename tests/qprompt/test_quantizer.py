@@ -40,7 +40,8 @@ def weights(shape, dtype, seed=0):
 
 
 def fitted(weight, bits, normalize=True, codebook="kmeans"):
-    quantizer = Quantizer(QuantizerOptions(bits, normalize, codebook=codebook), "ctx")
+    options = QuantizerOptions(bits, normalize, codebook=codebook)
+    quantizer = Quantizer(options, "ctx", weight.dtype)
     quantizer.fit_(weight)
     return quantizer
 
@@ -88,7 +89,7 @@ def test_half_precision_values_are_kept_to_the_last_bit(dtype):
         generator = torch.Generator().manual_seed(seed)
         chosen = every[torch.randint(len(every), (16,), generator=generator)].sort().values
         value = chosen.to(dtype)[torch.randint(16, (50,), generator=generator)]
-        quantizer = Quantizer(QuantizerOptions(4))
+        quantizer = Quantizer(QuantizerOptions(4), dtype=dtype)
         quantizer.fit_(value)
         assert torch.equal(quantizer(value), value)
 

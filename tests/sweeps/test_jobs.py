@@ -152,6 +152,21 @@ def test_defaults_are_the_papers_settings_and_data_sets(protocol):
         assert epochs["eurosat", "CoOp"] == 200
 
 
+@pytest.mark.parametrize("trainer", ["CoOp", "QCoOp"])
+def test_few_shot_epochs_follow_the_shots(trainer):
+    """As in CoOp's paper, section 4.1, unless a configuration or its epochs are named."""
+    common = {"datasets": ("eurosat", "imagenet"), "shots": (1, 2, 4, 8, 16)}
+
+    def epochs(**options):
+        jobs = expanded("few_shot", (trainer,), **common, **options)
+        found = [train.setup_cfg(train.parse_args(job.training.argv)) for job in jobs]
+        return [cfg.OPTIM.MAX_EPOCH for cfg in found]
+
+    assert epochs(config="") == [50, 100, 100, 200, 200] + [50] * 5
+    assert epochs(config="vit_b16_ctxv1") == [200] * 10
+    assert epochs(config="", opts={"OPTIM.MAX_EPOCH": 7}) == [7] * 10
+
+
 def test_opts_reach_every_run():
     (job,) = expanded(
         "base2new", datasets=("digits",), opts={"OPTIM.LR": 0.5, "INPUT.SIZE": [8, 8]}

@@ -14,8 +14,8 @@ from qprompt.parametrization import named_weights, quantized_weights
 from trainers.features import FrozenFeatures
 from trainers.ivlp import IVLP, IndependentPromptLearner
 from trainers.prompted import PromptedCLIP
-from trainers.promptsrc import PromptSRC
-from trainers.templates import IMAGENET_TEMPLATES, encode_templates
+from trainers.promptsrc import TEMPLATES, PromptSRC
+from trainers.templates import encode_templates
 from trainers.vpt import VPT, VisualPromptedCLIP, VisualPromptLearner
 
 NAMES = ["dog", "Annual Crop Land", "golden_retriever"]
@@ -74,8 +74,7 @@ def plain_loss(trainer, plain, weights, x, labels):
     if trainer is not PromptSRC:
         return loss
     of_templates = [
-        plain.text(*embed(plain, template, NAMES), normalise=False)
-        for template in IMAGENET_TEMPLATES
+        plain.text(*embed(plain, template, NAMES), normalise=False) for template in TEMPLATES
     ]
     text_0 = sum(of_templates) / 60
     text_0 = text_0 / text_0.norm(dim=-1, keepdim=True)
@@ -109,7 +108,7 @@ def test_loss_and_gradients_are_those_of_the_equations(request, pair, trainer, d
         model=model,
         settings=SETTINGS,
         frozen_features=model.encode_image,
-        frozen_text=encode_templates(features, NAMES, IMAGENET_TEMPLATES).mean(dim=0),
+        frozen_text=encode_templates(features, NAMES, TEMPLATES).mean(dim=0),
     )
     loss, scores = trainer.loss(run, x, labels)
     loss.backward()
