@@ -1,4 +1,4 @@
-"""Whole runs of the learners that add a loss or an adapter: the same number from every file."""
+"""Whole runs of learners: the same number from every file."""
 
 import pytest
 import torch
@@ -8,6 +8,9 @@ PLAIN = {
     "ProGrad": "prompt_learner",
     "CLIPAdapter": "clip_adapter",
     "TipAdapterF": "tip_adapter",
+    "VPT": "prompt_learner",
+    "IVLP": "VLPromptLearner",
+    "PromptSRC": "VLPromptLearner",
 }
 
 
