@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import copy
 import zlib
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .errors import InvalidOptionError
-from .quantizer import Quantizer, Rounding
+from .quantizer import Attachment, Noise, Quantizer
 
 HOOKS = "_qprompt_hooks"
 CHECKSUM = "checksum"
@@ -33,7 +33,7 @@ class Weight(NamedTuple):
     owner: nn.Module
     attribute: str
     latent: nn.Parameter
-    attachment: Optional[Union[Quantizer, Rounding]] = None
+    attachment: Optional[Attachment] = None
 
     @property
     def quantizer(self) -> Optional[Quantizer]:
@@ -54,7 +54,7 @@ def named_weights(module: nn.Module) -> List[Weight]:
     """All parameters under their plain names, quantized or not, in the order of registration."""
     weights = []
     for path, owner in module.named_modules():
-        if isinstance(owner, (parametrize.ParametrizationList, Quantizer, Rounding)):
+        if isinstance(owner, (parametrize.ParametrizationList, Attachment)):
             continue
         prefix = path + "." if path else ""
         for attribute, latent in owner.named_parameters(recurse=False):
@@ -73,7 +73,7 @@ def quantized_weights(module: nn.Module) -> List[Tuple[Quantizer, Tensor]]:
     ]
 
 
-def attach_(weight: Weight, attachment: Union[Quantizer, Rounding]) -> None:
+def attach_(weight: Weight, attachment: Attachment) -> None:
     """Lets ``attachment`` map the latent tensor, now in its dtype, to what the module reads."""
     detach_(weight, keep_latent=True)
     if HOOKS not in vars(weight.owner):
@@ -111,7 +111,7 @@ def _attached(owner: nn.Module) -> Iterator[Weight]:
     """The weights of one module, without those of its children, to which something is attached."""
     if parametrize.is_parametrized(owner):
         for attribute, chain in owner.parametrizations.items():  # type: ignore[union-attr,operator]
-            if isinstance(chain[0], (Quantizer, Rounding)):
+            if isinstance(chain[0], Attachment):
                 yield Weight(attribute, owner, attribute, chain.original, chain[0])
 
 
@@ -130,7 +130,7 @@ def _add_hooks(owner: nn.Module) -> None:
     # public names of both, without the underscore, came with torch 2.5; these are in all versions
     after_save: Any = owner._register_state_dict_hook
     before_load: Any = owner._register_load_state_dict_pre_hook
-    setattr(owner, HOOKS, (after_save(_save_checksums), before_load(_load, with_module=True)))
+    setattr(owner, HOOKS, (after_save(_save), before_load(_load, with_module=True)))
 
 
 def _checksum(weight: Tensor) -> int:
@@ -139,10 +139,13 @@ def _checksum(weight: Tensor) -> int:
     return zlib.crc32(octets.numpy().tobytes())
 
 
-def _save_checksums(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
+def _save(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
+    """Adds checksums, and gives weights with noise, which is none of their state, plain names."""
     for weight in _attached(owner):
+        chain = f"{prefix}parametrizations.{weight.attribute}."
+        if isinstance(weight.attachment, Noise):
+            state[prefix + weight.attribute] = state.pop(chain + "original")
         if weight.quantizer is not None:
-            chain = f"{prefix}parametrizations.{weight.attribute}."
             checksum = _checksum(state[chain + "original"])
             state[f"{chain}0.{CHECKSUM}"] = torch.tensor(checksum, dtype=torch.float64)
 

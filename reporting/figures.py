@@ -101,7 +101,7 @@ def draw(
 def style(method: Method) -> dict[str, Any]:
     """Colour by trainer, line and marker by bits; published numbers are hollow."""
     colour = _COLOURS.get(method.trainer) or _pick(method.trainer, _OTHERS)
-    variant = method.variant + "log" * method.from_log
+    variant = method.variant + method.settings + "log" * method.from_log
     return {
         "color": colour,
         "marker": _pick(variant, _VARIANTS) if variant else _MARKERS.get(method.bits, "P"),

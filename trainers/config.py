@@ -10,6 +10,7 @@ from trainers.features import DEFAULT_FOLDER
 
 def extend_cfg(cfg: CfgNode) -> None:
     """Add the nodes ``TRAINER.COOP``, ``COCOOP``, ``MAPLE`` and ``QPROMPT``, and a few keys."""
+    cfg.VARIANT = ""  # a name for these settings, in reports
     cfg.MODEL.TEXT_ENCODING = "shared"  # or "full": all 77 positions of all prompts, as upstream
     cfg.MODEL.TEXT_CHUNK = 2048  # prompts that are in memory at once; 0: all
     cfg.DATALOADER.CACHED_VIEWS = 0  # views of each training image, encoded once; 0: always new

@@ -30,7 +30,7 @@ import clip
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import ImageTransform
-from dassl.utils import Cache, ProgressBar, UserError, atomic_write, get_or_make
+from dassl.utils import Cache, ProgressBar, UserError, atomic_write, get_or_make, images
 
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
 DEFAULT_FOLDER = os.path.join(CACHE, "qprompt", "features")
@@ -59,7 +59,7 @@ def digest_images(items: Iterable[Datum]) -> str:
 def encoder_versions() -> dict[str, str]:
     """Return what features depend on beside the weights: a hash of our code, library versions."""
     total = hashlib.blake2b(digest_size=16)
-    for file in sorted(Path(clip.__file__).parent.glob("*.py")):
+    for file in [*sorted(Path(clip.__file__).parent.glob("*.py")), Path(images.__file__)]:
         total.update(file.read_bytes())
     libraries = ("torch", "torchvision", "open_clip_torch", "pillow")
     return {"clip": total.hexdigest(), **{name: version(name) for name in libraries}}

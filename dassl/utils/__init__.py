@@ -12,7 +12,6 @@ from dassl.utils.checkpoint import (
 )
 from dassl.utils.errors import UserError, short_repr
 from dassl.utils.files import (
-    ImageReadError,
     OutputDirError,
     atomic_write,
     check_isfile,
@@ -20,10 +19,11 @@ from dassl.utils.files import (
     listdir_nohidden,
     mkdir_if_missing,
     parse_yaml,
-    read_image,
     read_json,
     write_json,
 )
+from dassl.utils.folder import FolderInUseError, NoLocksError, hold
+from dassl.utils.images import ImageReadError, check_images, read_image
 from dassl.utils.logger import Logger, ProgressBar, log_to, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import Registry, UnknownNameError, check_choice, nearest

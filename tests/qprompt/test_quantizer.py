@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -12,14 +13,14 @@ from qprompt import (
     QuantizerOptions,
     kmeans_1d,
 )
-from qprompt.quantizer import number_below
+from qprompt.quantizer import normal_levels, number_below
 
 BITS = [1, 2, 3, 4, 8]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 SHAPES = [(1, 1), (3, 5), (4, 160), (2, 3, 7)]
 
 grid = [
-    pytest.mark.parametrize("codebook", ["kmeans", "uniform"]),
+    pytest.mark.parametrize("codebook", ["kmeans", "uniform", "normal"]),
     pytest.mark.parametrize("normalize", [True, False]),
     pytest.mark.parametrize("dtype", DTYPES, ids=str),
     pytest.mark.parametrize("bits", BITS),
@@ -69,6 +70,14 @@ def test_fitting_quantized_weights_changes_nothing(shape, bits, dtype, normalize
     weight = weights(shape, dtype)
     value = fitted(weight, bits, normalize, codebook)(weight)
     assert torch.equal(fitted(value, bits, normalize, codebook)(value), value)
+
+
+@pytest.mark.parametrize("k", [2, 4, 256])
+def test_normal_levels_are_the_quantiles_of_the_weights_own_normal_distribution(k):
+    weight = weights((1000,), torch.float32)
+    own = NormalDist(float(weight.mean()), float(weight.std(correction=0)))
+    expected = [own.inv_cdf((i + 0.5) / k) for i in range(k)]
+    assert normal_levels(weight, k).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

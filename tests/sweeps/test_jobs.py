@@ -289,7 +289,16 @@ def test_sweep_script_takes_lists_as_variables_and_as_flags(script):
     assert done.returncode == 0, done.stderr
     lines = [shlex.split(line)[2:] for line in done.stdout.splitlines()]
     assert len(lines) == 2 * 2 * 2 * 2
-    assert all(train.setup_cfg(train.parse_args(line)).OPTIM.LR == 0.5 for line in lines)
+    configs = [train.setup_cfg(train.parse_args(line)) for line in lines]
+    assert {cfg.OPTIM.LR for cfg in configs} == {0.5}
+    assert all("tiny_OPTIM.LR=0.5/seed" in cfg.OUTPUT_DIR for cfg in configs if not _quantizes(cfg))
+    assert all(
+        "tiny_1bit_OPTIM.LR=0.5/seed" in cfg.OUTPUT_DIR for cfg in configs if _quantizes(cfg)
+    )
+
+
+def _quantizes(cfg):
+    return cfg.TRAINER.NAME == "QCoOp"
 
 
 def test_script_says_what_is_wrong_in_a_line(script):
