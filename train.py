@@ -6,8 +6,10 @@ import argparse
 import functools
 import operator
 import os.path as osp
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -28,7 +30,6 @@ from dassl.utils import (
     set_random_seed,
 )
 from sweeps import SweepError
-from trainers.config import extend_cfg
 from trainers.features import FeatureCache
 
 # what a user can put right, files that the system refuses included; anything else is a mistake of
@@ -66,7 +67,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
     """Merge, in this order: defaults, data-set file, trainer file, flags, ``opts``; then freeze."""
     cfg = get_cfg_default()
-    extend_cfg(cfg)
     for path in (args.dataset_config_file, args.config_file):
         if path:
             cfg.merge_from_file(path)
@@ -97,7 +97,12 @@ def run(args: argparse.Namespace, cache: Cache | None = None) -> None:
     """Train or evaluate; ``cache``, shared with other runs, makes no difference to the results."""
     cfg = setup_cfg(args)
     folder = cfg.OUTPUT_DIR
-    with distributed.process_group(cfg.USE_CUDA), hold(folder, required=False), log_to(folder):
+    with (
+        distributed.process_group(cfg.USE_CUDA),
+        hold(folder, required=False),
+        log_to(folder),
+        gpu_missing(cfg),
+    ):
         set_random_seed(cfg.SEED)
         use_cuda = choose_device(cfg).type == "cuda"
         torch.backends.cudnn.benchmark = use_cuda
@@ -115,6 +120,20 @@ def run(args: argparse.Namespace, cache: Cache | None = None) -> None:
             trainer.test()
         elif not args.no_train:
             trainer.train()
+
+
+@contextmanager
+def gpu_missing(cfg: CfgNode) -> Iterator[None]:
+    """Say so in one line where a trainer's own ``.cuda()`` finds no GPU."""
+    try:
+        yield
+    except (AssertionError, RuntimeError) as error:
+        if torch.cuda.is_available() or not re.search("CUDA|NVIDIA", str(error)):
+            raise
+        raise UserError(
+            f"{cfg.TRAINER.NAME} puts tensors on a GPU by itself (.cuda()), and there is none: run "
+            "it on a machine that has one"
+        ) from error
 
 
 def run_unless_finished(argv: Sequence[str], cache: Cache) -> None:

@@ -6,17 +6,15 @@ import os
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .annotations import matching_lines
 from .base import SplitDataset
 from .fewshot import few_shot
 from .items import items_of_folders
 from .splits import DatasetNotFoundError, Splits
-
-LINE = r"(n\d{8}) (.+)"
+from .upstream import ImageNetFunctions
 
 
 @DATASET_REGISTRY.register()
-class ImageNet(SplitDataset):
+class ImageNet(ImageNetFunctions, SplitDataset):
     """``ROOT/imagenet/images/{train,val}/<WordNet id>/*.JPEG`` with ``classnames.txt``.
 
     The official validation images are the test images and, as in CoOp, also the validation images:
@@ -60,4 +58,4 @@ def read_classnames(dataset: SplitDataset) -> dict[str, str]:
             "WordNet id and name. Take CoOp's file, since names are part of the prompts; "
             "docs/datasets.md says where it is"
         )
-    return dict(sorted(matching_lines(path, LINE)))
+    return ImageNetFunctions.read_classnames(path)

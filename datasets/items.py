@@ -84,8 +84,8 @@ def items_of_list(
     return items
 
 
-def split_items(items: Sequence[Datum]) -> Splits:
-    """Split the items of each class at random, 50% train, 20% val and 30% test.
+def split_items(items: Sequence[Datum], train: float = 0.5, val: float = 0.2) -> Splits:
+    """Split the items of each class at random, as published 50% train, 20% val and 30% test.
 
     The same items in the same order give the same split on every machine.
 
@@ -94,7 +94,7 @@ def split_items(items: Sequence[Datum]) -> Splits:
     """
     splits = Splits([], [], [])
     for own in _shuffled_classes(items):
-        n_train, n_val = round(0.5 * len(own)), round(0.2 * len(own))
+        n_train, n_val = round(train * len(own)), round(val * len(own))
         parts = own[:n_train], own[n_train : n_train + n_val], own[n_train + n_val :]
         if not all(parts):
             raise ClassFolderError(
@@ -106,15 +106,17 @@ def split_items(items: Sequence[Datum]) -> Splits:
     return splits
 
 
-def hold_out_val(items: Sequence[Datum]) -> tuple[list[Datum], list[Datum]]:
-    """Split the training images of each class at random, 80% train and 20% val.
+def hold_out_val(
+    items: Sequence[Datum], share: float = VAL_SHARE
+) -> tuple[list[Datum], list[Datum]]:
+    """Split the training images of each class at random, as published 80% train and 20% val.
 
     The same items in the same order give the same split on every machine.
     """
     train: list[Datum] = []
     val: list[Datum] = []
     for own in _shuffled_classes(items):
-        n_val = round(VAL_SHARE * len(own))
+        n_val = round(share * len(own))
         train += own[n_val:]
         val += own[:n_val]
     return train, val

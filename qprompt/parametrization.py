@@ -7,6 +7,9 @@ state_dicts of all epochs, each multiplied by a weight, and loads the sum; other
 place. Latent weights may be averaged, codebooks may not. So every entry is a floating-point tensor,
 which such arithmetic takes, and a checksum of the latent weights lies beside each codebook: where
 it does not belong to the weights that are loaded, the codebook is fitted to them.
+
+The plain name is in a state_dict, too, with what the module reads: a plain trainer that drops the
+entries that it does not know (strict=False) then evaluates the quantized prompt.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .errors import InvalidOptionError
+from .errors import InvalidOptionError, InvalidWeightsError
 from .quantizer import Attachment, Noise, Quantizer
 
 HOOKS = "_qprompt_hooks"
@@ -140,11 +143,13 @@ def _checksum(weight: Tensor) -> int:
 
 
 def _save(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
-    """Adds checksums, and gives weights with noise, which is none of their state, plain names."""
+    """Adds plain names with what is read, and checksums; noise is none of the state."""
     for weight in _attached(owner):
         chain = f"{prefix}parametrizations.{weight.attribute}."
         if isinstance(weight.attachment, Noise):
             state[prefix + weight.attribute] = state.pop(chain + "original")
+        else:
+            state[prefix + weight.attribute] = getattr(owner, weight.attribute).detach()
         if weight.quantizer is not None:
             checksum = _checksum(state[chain + "original"])
             state[f"{chain}0.{CHECKSUM}"] = torch.tensor(checksum, dtype=torch.float64)
@@ -154,8 +159,10 @@ def _load(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None
     """Takes the entries of a plain module, too, and fits codebooks that are absent or stale."""
     for weight in _attached(owner):
         chain = f"{prefix}parametrizations.{weight.attribute}."
-        if chain + "original" not in state and prefix + weight.attribute in state:
-            state[chain + "original"] = state.pop(prefix + weight.attribute)
+        plain = state.pop(prefix + weight.attribute, None)
+        if plain is not None:
+            state.setdefault(chain + "original", plain)
+        _require_numbers(state.get(chain + "original"), weight.latent, prefix + weight.attribute)
         if weight.quantizer is not None:
             _load_codebook(weight.quantizer, weight.latent, state, chain)
         elif chain + "0.codebook" in state:
@@ -163,6 +170,16 @@ def _load(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None
                 f"'{prefix}{weight.attribute}' was quantized when it was trained, and is only "
                 "rounded here; quantize with the same `params`"
             )
+
+
+def _require_numbers(loaded: Any, own: Tensor, name: str) -> None:
+    if not isinstance(loaded, Tensor) or loaded.shape != own.shape:
+        return  # load_state_dict says so
+    if not loaded.is_floating_point() or not torch.isfinite(loaded).all():
+        raise InvalidWeightsError(
+            f"'{name}' would be loaded with {loaded.dtype} numbers, NaN or infinity; "
+            "take another checkpoint"
+        )
 
 
 def _load_codebook(quantizer: Quantizer, weight: Tensor, state: Dict[str, Any], chain: str) -> None:
@@ -175,6 +192,7 @@ def _load_codebook(quantizer: Quantizer, weight: Tensor, state: Dict[str, Any], 
         )
     if not isinstance(latent, Tensor):
         return
+    _require_numbers(state.get(base + "codebook"), quantizer.codebook, quantizer.name)
     absent = base + "codebook" not in state
     if absent or (checksum is not None and float(checksum) != _checksum(latent)):
         fresh = copy.deepcopy(quantizer)

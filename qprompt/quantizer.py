@@ -213,8 +213,9 @@ class Quantizer(Attachment):
         require_clusterable(weight, f"parameter '{self.name}'")
         centroids = CODEBOOKS[self.options.codebook](weight.detach(), len(self.codebook))
         if not torch.isfinite(_stored(centroids, self.dtype)).all():
+            largest = float(centroids.to(self.dtype).abs().max())
             raise InvalidWeightsError(
-                f"parameter '{self.name}' needs the centroid {float(centroids.abs().max()):g}, "
+                f"parameter '{self.name}' needs the centroid {largest:g}, "
                 f"beyond half precision ({torch.finfo(STORED).max:g}); leave it out with `params`"
             )
         mu, sigma = self._moments(weight)

@@ -10,7 +10,19 @@ import pandas as pd
 
 _ABSENT = "?"
 _SAME = ["trainer", "bits", "variant", "from_log"]
-_LEARNERS = ("CoOp", "CoCoOp", "ProGrad", "MaPLe", "PromptSRC")  # in order of appearance
+_LEARNERS = (  # in order of appearance
+    "CoOp",
+    "CLIPAdapter",
+    "TipAdapter",
+    "TipAdapterF",
+    "CoCoOp",
+    "ProGrad",
+    "VPT",
+    "IVLP",
+    "MaPLe",
+    "KgCoOp",
+    "PromptSRC",
+)
 
 
 @dataclass(frozen=True)

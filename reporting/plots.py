@@ -32,7 +32,7 @@ Counts = Mapping[Method, np.ndarray]
 
 def section_plots(section: Section) -> list[Plot]:
     """Trade-off, curves, accuracy against bits, single runs and classes, where there are any."""
-    plots = list(_curve_plots(section))
+    plots = list(curve_plots(section))
     for table in section.tables:
         plots += [*_trade_off_plots(section, table), *_bits_plots(section, table)]
     return [*plots, *stability_plots(section), *class_plots(section)]
@@ -115,7 +115,7 @@ def _bits_plots(section: Section, table: Table) -> Iterator[Plot]:
     )
 
 
-def _curve_plots(section: Section) -> Iterator[Plot]:
+def curve_plots(section: Section) -> Iterator[Plot]:
     if section.protocol != FEW_SHOT:
         return
     shots = section.tables[0].columns

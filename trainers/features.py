@@ -194,7 +194,7 @@ class FrozenFeatures:
             return compute()
         if self.backbone not in _digests:
             _digests[self.backbone] = digest(sorted(self.backbone.state_dict().items()))
-        device = self._device.type
+        device = self.device.type
         if device == "cpu":  # sums of floats depend on both in the last bits
             device += f", {torch.get_num_threads()} threads, {get_cpu_capability()}"
         encoder = {
@@ -218,7 +218,7 @@ class FrozenFeatures:
 
         def compute() -> Tensor:
             batches = ProgressBar(loader, desc="image features")
-            return torch.cat([encode(batch["img"].to(self._device)) for batch in batches])
+            return torch.cat([encode(batch["img"].to(self.device)) for batch in batches])
 
         data = loader.dataset
         if type(data) is not DatasetWrapper or not isinstance(data.transform, ImageTransform):
@@ -246,5 +246,5 @@ class FrozenFeatures:
         return [{"img": feature, "label": label} for feature, label in pairs]
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
         return next(self.backbone.parameters()).device

@@ -83,7 +83,7 @@ class MultiModalPromptLearner(ContextLearner):
         """Return the prompts of both towers, each image prompt that of its text prompt."""
         ctx, deep_text = self.ctx, tuple(self.compound_prompts_text)  # quantized as they are read
         projections = zip(self.compound_prompt_projections, deep_text, strict=True)
-        return self._build_prompts(ctx[None])._replace(  # the prefix is one: (1, n_ctx, text width)
+        return self.build_prompts(ctx[None])._replace(  # the prefix is one: (1, n_ctx, text width)
             deep_text=deep_text,
             image=self.proj(ctx),  # (n_ctx, vision width)
             deep_image=tuple(project(prompt) for project, prompt in projections),

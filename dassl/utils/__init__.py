@@ -5,9 +5,6 @@ from dassl.utils.cache import Cache, construct, get_or_make
 from dassl.utils.checkpoint import (
     CheckpointError,
     load_checkpoint,
-    load_pretrained_weights,
-    load_weights,
-    resume_from_checkpoint,
     save_checkpoint,
 )
 from dassl.utils.errors import UserError, short_repr
@@ -26,7 +23,14 @@ from dassl.utils.folder import FolderInUseError, NoLocksError, hold
 from dassl.utils.images import ImageReadError, check_images, read_image
 from dassl.utils.logger import Logger, ProgressBar, log_to, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
-from dassl.utils.registry import Registry, UnknownNameError, check_choice, nearest
+from dassl.utils.registry import (
+    Registry,
+    UnknownNameError,
+    check_availability,
+    check_choice,
+    nearest,
+)
+from dassl.utils.restore import load_pretrained_weights, load_weights, resume_from_checkpoint
 from dassl.utils.tools import (
     choose_device,
     collect_env_info,

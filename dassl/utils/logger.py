@@ -108,9 +108,11 @@ class ProgressBar(tqdm):
     Where both would meet on one terminal, the lines go to the log file only.
     """
 
-    def __init__(self, iterable: Iterable[Any], desc: str | None = None) -> None:
+    def __init__(
+        self, iterable: Iterable[Any], desc: str | None = None, total: int | None = None
+    ) -> None:
         hidden = not (is_main() and sys.stderr.isatty())
-        super().__init__(iterable, desc=desc, disable=hidden, leave=False)
+        super().__init__(iterable, desc=desc, total=total, disable=hidden, leave=False)
 
     def log(self, line: str) -> None:
         """Put a line into the log file, and onto stdout unless the bar is shown there."""

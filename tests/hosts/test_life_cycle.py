@@ -152,6 +152,17 @@ def test_checkpoint_of_the_plain_trainer(host, learner, way, tmp_path, capsys):
         assert torch.equal(weight, learned[plain_name])
 
 
+def test_the_plain_trainer_evaluates_a_quantized_checkpoint(host, learner, tmp_path):
+    run = host.build("Q" + learner, **ADAPTIVE)
+    run.train()
+    plain = host.build(learner, "plain")
+    plain.load_model(run.output_dir, epoch=3)
+    assert equal(learner, logits(plain), logits(run))
+    path = os.path.join(folder(run), "model.pth.tar-3")
+    again = host.build("Q" + learner, BITS=2, MODEL__INIT_WEIGHTS=path)
+    assert same(values(again), values(run))
+
+
 def test_evaluation_of_initial_weights_is_quantized_after_training_too(host, tmp_path):
     quantized(host.trainers.CoOp)
     plain = host.build("CoOp", "plain")

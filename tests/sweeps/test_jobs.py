@@ -131,6 +131,7 @@ def test_a_quantized_trainer_without_files_has_those_of_the_plain_one(monkeypatc
 @pytest.mark.parametrize("protocol", ["base2new", "few_shot", "cross_dataset"])
 def test_defaults_are_the_papers_settings_and_data_sets(protocol):
     trainers = ("ZeroshotCLIP", "CoOp", "QCoOp", "CoCoOp", "QCoCoOp", "MaPLe", "QMaPLe")
+    trainers += ("VPT", "QVPT", "IVLP", "QIVLP", "PromptSRC", "QPromptSRC")
     jobs = expanded(protocol, trainers, config="")
     for job in jobs:
         for run in job.runs:
@@ -144,6 +145,8 @@ def test_defaults_are_the_papers_settings_and_data_sets(protocol):
     assert epochs["imagenet", "CoOp"] == epochs["imagenet", "QCoOp"] == 50
     assert epochs["imagenet", "MaPLe"] == (2 if protocol == "cross_dataset" else 5)
     assert epochs["imagenet", "CoCoOp"] == 10
+    assert epochs["imagenet", "PromptSRC"] == epochs["imagenet", "QPromptSRC"]
+    assert epochs["imagenet", "PromptSRC"] == (50 if protocol == "few_shot" else 20)
     if protocol != "cross_dataset":
         assert len({dataset for dataset, _ in epochs}) == BENCHMARK
         assert epochs["eurosat", "CoOp"] == 200
