@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
-import operator
 import os.path as osp
 import re
 import sys
@@ -31,6 +29,7 @@ from dassl.utils import (
 )
 from sweeps import SweepError
 from trainers.features import FeatureCache
+from trainers.settings import assign, take_settings
 
 # what a user can put right, files that the system refuses included; anything else is a mistake of
 # ours and shows its traceback
@@ -55,6 +54,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--eval-only", action="store_true", help="test a trained model")
     add("--model-dir", default="", help="run to evaluate: its folder or a packed .safetensors file")
     add("--load-epoch", type=int, help="epoch to evaluate; default: best, else the last")
+    add("--use-given-settings", action="store_true", help="evaluate unlike the run was trained")
     add("--no-train", action="store_true", help="build everything, train nothing")
     add("--no-feature-cache", action="store_true", help="neither use nor keep image features")
     add("--clear-feature-cache", action="store_true", help="delete the kept features, and exit")
@@ -65,8 +65,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
-    """Merge, in this order: defaults, data-set file, trainer file, flags, ``opts``; then freeze."""
+    """Merge, in this order: defaults, data-set file, trainer file, flags, ``opts``; then freeze.
+
+    An evaluation takes the settings that shape the prompt from the run that trained it.
+    """
     cfg = get_cfg_default()
+    default = cfg.clone()
     for path in (args.dataset_config_file, args.config_file):
         if path:
             cfg.merge_from_file(path)
@@ -85,10 +89,12 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     }
     for key, value in flags.items():
         if value is not None:  # taken literally: a folder may be called 7
-            *parents, name = key.split(".")
-            node = functools.reduce(operator.getitem, parents, cfg)
-            node[name] = tuple(value) if isinstance(value, list) else value
+            assign(cfg, key, value)
     cfg.merge_from_list(args.opts)
+    if args.eval_only and not args.use_given_settings:
+        given = [key for key, value in flags.items() if value is not None] + args.opts[::2]
+        weights = args.model_dir or cfg.MODEL.INIT_WEIGHTS
+        take_settings(cfg, default, given, weights, args.load_epoch)
     cfg.freeze()
     return cfg
 

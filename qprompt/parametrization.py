@@ -15,8 +15,9 @@ entries that it does not know (strict=False) then evaluates the quantized prompt
 from __future__ import annotations
 
 import copy
+import re
 import zlib
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +111,39 @@ def _cast_(parameter: nn.Parameter, dtype: torch.dtype) -> None:
     nn.ParameterList([parameter]).to(dtype)
 
 
+def recorded_options(state: Mapping[str, Any]) -> Dict[str, Any]:
+    """The options of `quantize_` that a state_dict shows; empty if nothing in it is quantized.
+
+    Args:
+        state: names to tensors, of a module whose quantizers have equal options.
+
+    Returns:
+        "bits", "params" ("" where it chose what None chooses), "normalize".
+    """
+    latent, books = {}, {}
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            continue
+        path, _, rest = key.rpartition("parametrizations.")
+        attribute, _, entry = rest.partition(".")
+        if entry == "original":
+            latent[path + attribute] = value
+        elif entry == "0.codebook":
+            books[path + attribute] = key
+    if not books:
+        return {}
+    by_default = {name for name, value in latent.items() if value.dim() >= 2}
+    params = "" if set(books) == by_default else f"^({'|'.join(map(re.escape, books))})$"
+    key = next(iter(books.values()))
+    options: Dict[str, Any] = {"bits": _bits(state[key]), "params": params}
+    normalized = state.get(key.replace("codebook", "normalized"))
+    return options if normalized is None else {**options, "normalize": bool(normalized)}
+
+
+def _bits(codebook: Tensor) -> int:
+    return (codebook.numel() - 1).bit_length()
+
+
 def _attached(owner: nn.Module) -> Iterator[Weight]:
     """The weights of one module, without those of its children, to which something is attached."""
     if parametrize.is_parametrized(owner):
@@ -190,10 +224,16 @@ def _load_codebook(quantizer: Quantizer, weight: Tensor, state: Dict[str, Any], 
             f"'{quantizer.name}' was trained with normalize={bool(normalized)}, which is part of "
             "what its codebook means; quantize with the same"
         )
+    codebook = state.get(base + "codebook")
+    if codebook is not None and _bits(codebook) != quantizer.bits:
+        raise InvalidOptionError(
+            f"'{quantizer.name}' was trained with bits={_bits(codebook)}, and is quantized here "
+            f"with bits={quantizer.bits}; quantize with the same"
+        )
     if not isinstance(latent, Tensor):
         return
-    _require_numbers(state.get(base + "codebook"), quantizer.codebook, quantizer.name)
-    absent = base + "codebook" not in state
+    _require_numbers(codebook, quantizer.codebook, quantizer.name)
+    absent = codebook is None
     if absent or (checksum is not None and float(checksum) != _checksum(latent)):
         fresh = copy.deepcopy(quantizer)
         if absent:

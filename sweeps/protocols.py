@@ -15,7 +15,7 @@ import yaml
 
 import trainers  # noqa: F401 (registers the trainers)
 from dassl.engine import TRAINER_REGISTRY
-from qprompt.dassl import Quantized
+from qprompt.dassl import plain_class
 from sweeps import TRANSFER, SweepError
 from sweeps.grid import Grid
 
@@ -76,8 +76,8 @@ def plain_counterpart(trainer: str) -> str | None:
     Raises:
         UnknownNameError: no such trainer is registered.
     """
-    classes = TRAINER_REGISTRY.get(trainer).__mro__
-    return classes[classes.index(Quantized) + 1].__name__ if Quantized in classes else None
+    plain = plain_class(TRAINER_REGISTRY.get(trainer))
+    return plain.__name__ if plain else None
 
 
 def plan(grid: Grid) -> Iterator[tuple[Setting, list[Part]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 
 import pytest
@@ -84,7 +85,13 @@ def test_evaluation_repeats_what_training_ended_with(host, learner, mode, final,
     plain = registered(host.build(learner, "plain")).named_parameters()
     assert packed.keys() == {name for name, weight in plain if weight.requires_grad}
     epoch = torch.load(checkpoint, weights_only=False)["epoch"]
-    assert read_metadata(file) == {
+    metadata = read_metadata(file)
+    node = {"CTX_INIT": "a photo of a", "N_CTX": 4}
+    assert json.loads(metadata.pop("settings")) == {
+        getattr(host.trainers, learner).node: node,
+        "QPROMPT": {**ADAPTIVE, "MODE": mode},
+    }
+    assert metadata == {
         "trainer": "Q" + learner,
         "backbone": "miniature",
         "ctx_init": "a photo of a",
