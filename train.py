@@ -25,6 +25,7 @@ from dassl.utils import (
     choose_device,
     collect_env_info,
     distributed,
+    hold,
     log_to,
     set_random_seed,
 )
@@ -95,7 +96,13 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
 def run(args: argparse.Namespace, cache: Cache | None = None) -> None:
     """Train or evaluate; ``cache``, shared with other runs, makes no difference to the results."""
     cfg = setup_cfg(args)
-    with distributed.process_group(cfg.USE_CUDA), log_to(cfg.OUTPUT_DIR), gpu_missing(cfg):
+    folder = cfg.OUTPUT_DIR
+    with (
+        distributed.process_group(cfg.USE_CUDA),
+        hold(folder, required=False),
+        log_to(folder),
+        gpu_missing(cfg),
+    ):
         set_random_seed(cfg.SEED)
         use_cuda = choose_device(cfg).type == "cuda"
         torch.backends.cudnn.benchmark = use_cuda

@@ -13,12 +13,13 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple, Type
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Tuple, Type
 
 from torch import nn
 
-from .api import named_quantizers, quantize_, remove_, step_
+from .api import add_noise_, draw_noise_, named_quantizers, quantize_, remove_, step_
 from .errors import InvalidOptionError, NoParameterError
 from .packing import pack, payload_bytes
 from .quantizer import Quantizer, QuantizerOptions
@@ -27,7 +28,7 @@ __all__ = ["Options", "Quantized", "add_config", "quantized"]
 
 LAST, BEST = "prompt", "prompt-best"  # names of packed files
 BEST_CHECKPOINT = "model-best.pth.tar"
-MODES = ("qat", "ptq")
+MODES = ("qat", "ptq", "noise")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Options(QuantizerOptions):
         InvalidOptionError: a value is outside its range.
     """
 
-    mode: str = "qat"  # quantize while training, or after it ("ptq")
+    mode: str = "qat"  # quantize while training, after it ("ptq"), or not at all ("noise")
+    noise_std: float = 0.0  # with "noise", Gaussian noise on the weights while they train
+    noise_relative: bool = False  # whether noise_std is a fraction of the weights' deviation
     params: str = ""  # a regular expression; empty: every trainable tensor of 2 or more dimensions
 
     def __post_init__(self) -> None:
@@ -90,7 +93,8 @@ class Quantized(_Trainer):
 
     Beside each checkpoint lies the packed prompt: prompt.safetensors for the last one,
     prompt-best.safetensors for the best. With MODE ptq checkpoints stay those of the plain trainer,
-    and what is tested and packed is their quantization.
+    and what is tested and packed is their quantization. With MODE noise nothing is quantized or
+    packed: the plain trainer, with noise on its weights while it trains.
     """
 
     def check_cfg(self, cfg: Any) -> None:
@@ -105,8 +109,13 @@ class Quantized(_Trainer):
             after_load(_report_missing)
         if self.qprompt.mode == "qat":  # after the optimizer and INIT_WEIGHTS
             self._quantize()
+        elif self.qprompt.mode == "noise":
+            self._add_noise()
 
     def forward_backward(self, *batches: Any) -> Any:
+        if self.qprompt.mode == "noise":
+            for _, module in self._registered_modules():
+                draw_noise_(module)
         summary = super().forward_backward(*batches)
         if self.qprompt.mode != "qat":
             return summary
@@ -115,6 +124,8 @@ class Quantized(_Trainer):
 
     def save_model(self, epoch: int, directory: str, *args: Any, **kwargs: Any) -> None:
         super().save_model(epoch, directory, *args, **kwargs)
+        if self.qprompt.mode == "noise":
+            return
         model_name = kwargs.get("model_name", args[2] if len(args) > 2 else "")
         last = model_name != BEST_CHECKPOINT
         best = kwargs.get("is_best", bool(args and args[0])) or not last
@@ -178,11 +189,18 @@ class Quantized(_Trainer):
         return inherited(module) if inherited else {"": module}
 
     def _context_initialisation(self) -> str:
-        """CTX_INIT of the node named like the trainer or a base of it, or else of any node."""
+        """CTX_INIT of the node named like the trainer or a base of it, or else of any node.
+
+        Where that is True and no more, as for KgCoOp and ProGrad, the words of the prompts.
+        """
         nodes = {key: node for key, node in self.cfg.TRAINER.items() if hasattr(node, "CTX_INIT")}
         bases = [c.__name__.upper() for c in type(self).__mro__]
         chosen = [nodes[name] for name in bases if name in nodes] or list(nodes.values())
-        return next((str(node.CTX_INIT) for node in chosen if node.CTX_INIT), "")
+        words = next((node.CTX_INIT for node in chosen if node.CTX_INIT), "")
+        if words is not True:
+            return str(words)
+        modules = (part for _, module in self._registered_modules() for part in module.modules())
+        return next(filter(None, map(_context_words, modules)), "")
 
     def _registered_modules(self) -> Iterator[Tuple[str, nn.Module]]:
         """Registered models; never a wrapper, since buffers written on replicas are lost."""
@@ -197,16 +215,25 @@ class Quantized(_Trainer):
                 yield name, module
 
     def _quantize(self) -> None:
-        options = asdict(self.qprompt)
-        options.pop("mode")
-        options["params"] = options["params"] or None
+        shared = {f.name: getattr(self.qprompt, f.name) for f in fields(QuantizerOptions)}
+        params = self.qprompt.params or None
+        self._on_each_model(lambda module: quantize_(module, params=params, **shared))
+
+    def _add_noise(self) -> None:
+        options = self.qprompt
+        params, relative = options.params or None, options.noise_relative
+        self._on_each_model(lambda module: add_noise_(module, options.noise_std, params, relative))
+
+    def _on_each_model(self, attach: Callable[[nn.Module], object]) -> None:
+        """Raises NoParameterError if none of the registered models has a parameter for it."""
         errors: List[NoParameterError] = []
-        for _, module in self._registered_modules():
+        modules = [module for _, module in self._registered_modules()]
+        for module in modules:
             try:
-                quantize_(module, **options)
+                attach(module)
             except NoParameterError as error:
                 errors.append(error)
-        if not self._quantizers():
+        if len(errors) == len(modules):
             nothing = NoParameterError(f"{type(self).__name__} registers no model to quantize")
             raise errors[0] if errors else nothing
 
@@ -251,6 +278,16 @@ def quantized(trainer_class: Type[Any]) -> Type[Any]:
     counterpart: Type[Any] = type(name, bases, about)
     registry.register()(counterpart)  # as a decorator: called directly, Dassl's returns nothing
     return counterpart
+
+
+def _context_words(learner: Any) -> str:
+    """The context in the token ids that a learner like upstream's keeps, without placeholders."""
+    files = [sys.modules.get(c.__module__) for c in type(learner).__mro__]
+    tokenizer: Any = next(filter(None, (getattr(file, "_tokenizer", None) for file in files)), None)
+    if not all((tokenizer, hasattr(learner, "tokenized_prompts"), hasattr(learner, "n_ctx"))):
+        return ""
+    context = learner.tokenized_prompts[0, 1 : 1 + learner.n_ctx]
+    return re.sub("^(x )+", "", tokenizer.decode(context.tolist())).strip()
 
 
 def _report_missing(module: nn.Module, keys: Any) -> None:

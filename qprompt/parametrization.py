@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import copy
 import zlib
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .errors import InvalidOptionError
-from .quantizer import Quantizer, Rounding
+from .errors import InvalidOptionError, InvalidWeightsError
+from .quantizer import Noise, Quantizer, StraightThrough
 
 HOOKS = "_qprompt_hooks"
 CHECKSUM = "checksum"
@@ -36,11 +36,16 @@ class Weight(NamedTuple):
     owner: nn.Module
     attribute: str
     latent: nn.Parameter
-    attachment: Optional[Union[Quantizer, Rounding]] = None
+    attachment: Optional[StraightThrough] = None
 
     @property
     def quantizer(self) -> Optional[Quantizer]:
         return self.attachment if isinstance(self.attachment, Quantizer) else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what the module reads."""
+        return self.latent.dtype if self.attachment is None else self.attachment.dtype
 
     @property
     def is_stored(self) -> bool:
@@ -52,7 +57,7 @@ def named_weights(module: nn.Module) -> List[Weight]:
     """All parameters under their plain names, quantized or not, in the order of registration."""
     weights = []
     for path, owner in module.named_modules():
-        if isinstance(owner, (parametrize.ParametrizationList, Quantizer, Rounding)):
+        if isinstance(owner, (parametrize.ParametrizationList, StraightThrough)):
             continue
         prefix = path + "." if path else ""
         for attribute, latent in owner.named_parameters(recurse=False):
@@ -71,31 +76,45 @@ def quantized_weights(module: nn.Module) -> List[Tuple[Quantizer, Tensor]]:
     ]
 
 
-def attach_(weight: Weight, attachment: Union[Quantizer, Rounding]) -> None:
-    """Lets ``attachment`` map the latent tensor to what the module reads."""
+def attach_(weight: Weight, attachment: StraightThrough) -> None:
+    """Lets ``attachment`` map the latent tensor, now in its dtype, to what the module reads."""
     detach_(weight, keep_latent=True)
     if HOOKS not in vars(weight.owner):
         _add_hooks(weight.owner)
-    parametrize.register_parametrization(weight.owner, weight.attribute, attachment)
+    _cast_(weight.latent, attachment.latent_dtype)
+    parametrize.register_parametrization(
+        weight.owner,
+        weight.attribute,
+        attachment,
+        unsafe=True,  # it may yield another dtype
+    )
 
 
 def detach_(weight: Weight, keep_latent: bool) -> None:
-    """Leaves a plain parameter, the same object, with the quantized or the latent values."""
+    """Leaves a plain parameter, the same object in its old dtype, with either kind of values."""
     _separate_class(weight.owner)
     if weight.attachment is not None:
+        if not keep_latent:
+            weight.latent.data.copy_(getattr(weight.owner, weight.attribute).detach())
         parametrize.remove_parametrizations(
-            weight.owner, weight.attribute, leave_parametrized=not keep_latent
+            weight.owner, weight.attribute, leave_parametrized=False
         )
+        _cast_(weight.latent, weight.dtype)
         if not any(_attached(weight.owner)):
             for handle in vars(weight.owner).pop(HOOKS):
                 handle.remove()
+
+
+def _cast_(parameter: nn.Parameter, dtype: torch.dtype) -> None:
+    """Converts a parameter and its gradient in place: optimizers go on holding it."""
+    nn.ParameterList([parameter]).to(dtype)
 
 
 def _attached(owner: nn.Module) -> Iterator[Weight]:
     """The weights of one module, without those of its children, to which something is attached."""
     if parametrize.is_parametrized(owner):
         for attribute, chain in owner.parametrizations.items():  # type: ignore[union-attr,operator]
-            if isinstance(chain[0], (Quantizer, Rounding)):
+            if isinstance(chain[0], StraightThrough):
                 yield Weight(attribute, owner, attribute, chain.original, chain[0])
 
 
@@ -124,11 +143,14 @@ def _checksum(weight: Tensor) -> int:
 
 
 def _save(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
-    """Adds plain names and checksums."""
+    """Adds checksums, and plain names with what the module reads, but for noise."""
     for weight in _attached(owner):
-        state[prefix + weight.attribute] = getattr(owner, weight.attribute).detach()
+        chain = f"{prefix}parametrizations.{weight.attribute}."
+        if isinstance(weight.attachment, Noise):  # which is none of the weights' state
+            state[prefix + weight.attribute] = state.pop(chain + "original")
+        else:
+            state[prefix + weight.attribute] = getattr(owner, weight.attribute).detach()
         if weight.quantizer is not None:
-            chain = f"{prefix}parametrizations.{weight.attribute}."
             checksum = _checksum(state[chain + "original"])
             state[f"{chain}0.{CHECKSUM}"] = torch.tensor(checksum, dtype=torch.float64)
 
@@ -140,6 +162,7 @@ def _load(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None
         plain = state.pop(prefix + weight.attribute, None)
         if plain is not None:
             state.setdefault(chain + "original", plain)
+        _require_numbers(state.get(chain + "original"), weight.latent, prefix + weight.attribute)
         if weight.quantizer is not None:
             _load_codebook(weight.quantizer, weight.latent, state, chain)
         elif chain + "0.codebook" in state:
@@ -147,6 +170,16 @@ def _load(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None
                 f"'{prefix}{weight.attribute}' was quantized when it was trained, and is only "
                 "rounded here; quantize with the same `params`"
             )
+
+
+def _require_numbers(loaded: Any, own: Tensor, name: str) -> None:
+    if not isinstance(loaded, Tensor) or loaded.shape != own.shape:
+        return  # load_state_dict says so
+    if not loaded.is_floating_point() or not torch.isfinite(loaded).all():
+        raise InvalidWeightsError(
+            f"'{name}' would be loaded with {loaded.dtype} numbers, NaN or infinity; "
+            "take another checkpoint"
+        )
 
 
 def _load_codebook(quantizer: Quantizer, weight: Tensor, state: Dict[str, Any], chain: str) -> None:
@@ -159,6 +192,7 @@ def _load_codebook(quantizer: Quantizer, weight: Tensor, state: Dict[str, Any], 
         )
     if not isinstance(latent, Tensor):
         return
+    _require_numbers(state.get(base + "codebook"), quantizer.codebook, quantizer.name)
     absent = base + "codebook" not in state
     if absent or (checksum is not None and float(checksum) != _checksum(latent)):
         fresh = copy.deepcopy(quantizer)

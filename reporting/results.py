@@ -45,6 +45,7 @@ _NO_SETTINGS = {
     "TRAINER.NAME",
     "TRAINER.QPROMPT.BITS",
     "USE_CUDA",
+    "VARIANT",
     "VERSION",
 }
 _QUANTIZER = "TRAINER.QPROMPT."
@@ -178,6 +179,7 @@ def _run(
         "trainer": trainer,
         "zero_shot": is_zero_shot(trainer),
         "bits": bits,
+        "variant": (origin or config).get("VARIANT", ""),
         "backbone": config["MODEL.BACKBONE.NAME"],
         "dataset": dataset_name(config),
         "subset": config.get("DATASET.SUBSAMPLE_CLASSES", "all"),
@@ -208,7 +210,7 @@ def _settings(
     The quantizer's keys are the run's own, because it may be attached after training.
     """
     chosen = {k: v for k, v in origin.items() if not k.startswith(_QUANTIZER)}
-    if bits is not None:
+    if bits is not None or config.get(f"{_QUANTIZER}MODE") == "noise":
         chosen |= {k: v for k, v in config.items() if k.startswith(_QUANTIZER)}
     return {
         key: _comparable(value, origin["SEED"])
@@ -276,7 +278,9 @@ def _run_of_log(logged: Path, folder: Path) -> dict[str, Any] | str:
 def _bits(config: Config) -> int | None:
     quantized = config["TRAINER.NAME"].startswith("Q")
     mode = config.get("TRAINER.QPROMPT.MODE", "none")
-    return config.get("TRAINER.QPROMPT.BITS") if quantized and mode != "none" else None
+    return (
+        config.get("TRAINER.QPROMPT.BITS") if quantized and mode in ("qat", "ptq") else None
+    )
 
 
 def training_config(weights: str, evaluation: Path) -> Config | None:

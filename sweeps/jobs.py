@@ -50,7 +50,8 @@ def expand(grids: Iterable[Grid], root: str, output: str) -> list[Job]:
     runs: dict[Path, Run] = {}
     for grid in grids:
         for setting, parts in plan(grid):
-            job = _job(setting, parts, grid.opts, root, output)
+            opts = {**grid.opts, **grid.variants.get(setting.variant, {})}
+            job = _job(setting, parts, opts, root, output)
             for run in job.runs:
                 if runs.setdefault(run.folder, run) != run:
                     raise SweepError(
@@ -79,6 +80,7 @@ def _job(
             "DATASET.NUM_SHOTS": setting.shots,
             "DATASET.SUBSAMPLE_CLASSES": part.classes,
             **({"TRAINER.QPROMPT.BITS": setting.bits} if setting.bits else {}),
+            **({"VARIANT": setting.variant} if setting.variant else {}),
             **opts,
         }
         argv = [

@@ -21,18 +21,23 @@ from sweeps.grid import Grid
 
 
 class Setting(NamedTuple):
-    """One point of a grid; bits are None where the configuration file says them."""
+    """One point of a grid; bits are None where the configuration file says them.
+
+    ``variant`` is the name of one of the grid's variants; empty: none.
+    """
 
     trainer: str
     config: str
     bits: int | None
     shots: int
     seed: int
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """Name of the configuration, with the bit-width where the grid sets it."""
-        return f"{self.config}_{self.bits}bit" if self.bits else self.config
+        """Names of configuration and variant, with the bit-width where the grid sets it."""
+        bits = f"{self.bits}bit" if self.bits else ""
+        return "_".join(filter(None, [self.config, bits, self.variant]))
 
 
 class Part(NamedTuple):
@@ -54,14 +59,14 @@ def base2new(setting: Setting, dataset: str) -> list[Part]:
 
 def few_shot(setting: Setting, dataset: str) -> list[Part]:
     """Train and test on all classes."""
-    return [Part(f"few_shot/{dataset}/{_variant(setting)}", dataset, "all")]
+    return [Part(f"few_shot/{dataset}/{_name_with_shots(setting)}", dataset, "all")]
 
 
 def transfer(protocol: str, setting: Setting, source: str, targets: Iterable[str]) -> list[Part]:
     """Train on a source as :func:`few_shot` does, then test on each target."""
     folder = f"{protocol}/{source}"
     return few_shot(setting, source) + [
-        Part(f"{folder}/{target}/{_variant(setting)}", target, "all") for target in targets
+        Part(f"{folder}/{target}/{_name_with_shots(setting)}", target, "all") for target in targets
     ]
 
 
@@ -84,11 +89,13 @@ def plan(grid: Grid) -> Iterator[tuple[Setting, list[Part]]]:
     """
     datasets = grid.datasets or _default_datasets(grid)
     trained_on = [grid.source] if grid.protocol in TRANSFER else datasets
-    for dataset, shots, seed, trainer in product(trained_on, grid.shots, grid.seeds, grid.trainers):
+    for dataset, shots, seed, trainer, variant in product(
+        trained_on, grid.shots, grid.seeds, grid.trainers, grid.variants or [""]
+    ):
         is_quantized = plain_counterpart(trainer) is not None
-        config = grid.config or _default_config(trainer, dataset, grid.protocol)
+        config = grid.config or _default_config(trainer, dataset, grid.protocol, shots)
         for bits in grid.bits if grid.bits and is_quantized else [None]:
-            setting = Setting(trainer, config, bits, shots, seed)
+            setting = Setting(trainer, config, bits, shots, seed, variant)
             if grid.protocol in TRANSFER:
                 yield setting, transfer(grid.protocol, setting, dataset, datasets)
             elif grid.protocol == "base2new":
@@ -97,7 +104,7 @@ def plan(grid: Grid) -> Iterator[tuple[Setting, list[Part]]]:
                 yield setting, few_shot(setting, dataset)
 
 
-def _variant(setting: Setting) -> str:
+def _name_with_shots(setting: Setting) -> str:
     return f"{setting.trainer}/{setting.name}_{setting.shots}shots/seed{setting.seed}"
 
 
@@ -106,12 +113,15 @@ def _defaults() -> dict[str, Any]:
     return yaml.safe_load(Path(__file__).with_name("defaults.yaml").read_text(encoding="utf-8"))
 
 
-def _default_config(trainer: str, dataset: str, protocol: str) -> str:
+def _default_config(trainer: str, dataset: str, protocol: str, shots: int) -> str:
     configs = _defaults()["configs"]
     choices = configs.get(trainer) or configs.get(plain_counterpart(trainer), {})
     for key in (dataset, protocol, "default"):
-        if key in choices:
-            return choices[key]
+        choice = choices.get(key)
+        if isinstance(choice, dict):
+            choice = choice.get(shots)
+        if choice:
+            return choice
     raise SweepError(
         f"there is no published setting of {trainer}: name a file of configs/trainers/{trainer} "
         "as config"

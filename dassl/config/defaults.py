@@ -51,6 +51,7 @@ def get_cfg_default() -> CN:
     cfg.DATASET.TARGET_DOMAINS = ()
     cfg.DATASET.NUM_SHOTS = -1  # images of each class; less than 1: all
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base or new
+    cfg.DATASET.TEMPLATE = None  # prompts with {} for the class name; None: the data set's own
 
     cfg.DATALOADER = CN()
     cfg.DATALOADER.NUM_WORKERS = 4

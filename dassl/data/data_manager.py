@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -14,9 +15,19 @@ from dassl.data.datasets import Datum, build_dataset
 from dassl.data.pixels import PixelCache, PixelLoader
 from dassl.data.samplers import SharedBatchSampler, build_sampler, index_and_seed
 from dassl.data.transforms import ImageTransform, build_transform, seeded
-from dassl.utils import Cache, UserError, choose_device, distributed, get_or_make, read_image
+from dassl.utils import (
+    Cache,
+    UserError,
+    check_images,
+    choose_device,
+    distributed,
+    get_or_make,
+    read_image,
+)
 
 Transform = Callable[[Any], Any]
+
+MAX_CHECKED = 100_000  # images whose headers are read before a run: 3 s of processor time
 
 
 class DatasetWrapper(Dataset[dict[str, Any]]):
@@ -151,6 +162,9 @@ class DataManager:
         train_loader_u, val_loader: loaders, or None when the data set has no such items.
         num_classes, num_source_domains: counts.
         lab2cname: label -> class name.
+
+    Raises:
+        ImageReadError: images of the data set are missing, empty or of no known format.
     """
 
     def __init__(
@@ -162,6 +176,13 @@ class DataManager:
         cache: Cache | None = None,
     ) -> None:
         self.dataset = dataset = build_dataset(cfg, cache)
+        if dataset_wrapper is None:  # another one may read anything
+            checked = get_or_make(cache, "images that were checked", set)
+            parts = (dataset.train_x, dataset.val, dataset.test)
+            paths = {item.impath: None for item in chain(*filter(None, parts))}
+            fresh = [path for path in islice(paths, MAX_CHECKED) if path not in checked]
+            check_images(fresh)
+            checked.update(fresh)
         tfm_train = custom_tfm_train or build_transform(cfg, is_train=True)
         tfm_test = custom_tfm_test or build_transform(cfg, is_train=False)
 

@@ -190,6 +190,7 @@ def test_precisions(host, learner, prec):
         assert value.dtype == dtype and value.isfinite().all()
         assert len(value.float().unique()) <= 4
     assert not same(start, end)
+    assert all(p.dtype == torch.float32 for p in registered(run).parameters() if p.requires_grad)
     packed = unpack(os.path.join(folder(run), "prompt.safetensors"))
     assert same({name: packed[name] for name in end}, end)
     again = host.build("Q" + learner, **ADAPTIVE, **{node: prec})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -153,3 +154,19 @@ def test_packed_prompt_names_the_context_of_the_nearest_node(host):
         ("QOther", "a photo of a"),  # of the first node that has one
     ):
         assert host.build(name, **options).packed_metadata()["ctx_init"] == context
+
+
+@pytest.mark.parametrize("keeps_tokens", [True, False])
+def test_packed_prompt_names_the_words_that_the_host_chose(host, monkeypatch, keeps_tokens):
+    """KgCoOp and ProGrad only ask whether CTX_INIT is set; ProGrad fills up with placeholders."""
+    words = ["<start>", "x", "x", "a", "photo", "of", "a", "pear", "<end>"]
+    tokenizer = SimpleNamespace(decode=lambda ids: "".join(f"{words[i]} " for i in ids))
+    monkeypatch.setattr(host.trainers.learners, "_tokenizer", tokenizer, raising=False)
+    quantized(host.trainers.ProGrad)
+    run = host.build("QProGrad")
+    run.cfg.defrost()
+    run.cfg.TRAINER.COOP.CTX_INIT = True
+    learner = run.model.prompt_learner
+    if keeps_tokens:
+        learner.tokenized_prompts, learner.n_ctx = torch.arange(len(words))[None], 6
+    assert run.packed_metadata()["ctx_init"] == ("a photo of a" if keeps_tokens else "")

@@ -62,6 +62,10 @@ def test_a_value_named_twice_counts_once():
         ({"opts": {"SEED": 2}}, "opts sets SEED, which the grid itself sets"),
         ({"opts": {"RESUME": "out"}}, "opts sets RESUME, but each run resumes from its own"),
         ({"opts": {"TEST.NO_TEST": True}}, "opts sets TEST.NO_TEST, but a sweep needs the results"),
+        ({"variants": ["fast"]}, "variants must map names"),
+        ({"variants": {"a/b": {}}}, "the name of a variant becomes part of a folder's name"),
+        ({"variants": {"fast": 0.1}}, "variant fast must map"),
+        ({"variants": {"fast": {"SEED": 2}}}, "variant fast sets SEED, which the grid itself"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path, change, message):

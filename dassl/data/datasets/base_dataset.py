@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -51,6 +52,10 @@ class DatasetBase:
         train_x, train_u, val, test: the splits.
         lab2cname: label -> class name, ordered by label.
         evaluation_only: whether there are no images to train on.
+        template: the prompt that is written by hand, with "{}" for the class name.
+        templates: several of them, ``template`` first.
+        notes: sentences about the images for the log and results.json, such as another split than
+            the published one.
 
     Raises:
         UserError: a label has two names, or a label between 0 and the largest has none.
@@ -60,6 +65,7 @@ class DatasetBase:
     evaluation_only = False
     domains: Sequence[str] = []
     template = "a photo of a {}."
+    notes: Sequence[str] = ()
 
     def __init__(
         self,
@@ -73,6 +79,24 @@ class DatasetBase:
         self.val = val
         self.test = test
         self.lab2cname = self._label_names()
+        self.use_templates(self.template)
+
+    def use_templates(self, templates: str | Sequence[str]) -> None:
+        """Take other prompts than those of the data set.
+
+        Raises:
+            UserError: there is none, or one has not exactly one "{}".
+        """
+        self.templates = (templates,) if isinstance(templates, str) else tuple(templates)
+        for text in self.templates:
+            if not isinstance(text, str) or re.sub("[^{}]", "", text) != "{}" or "{}" not in text:
+                raise UserError(
+                    f"{text!r} is no template: DATASET.TEMPLATE is a text, or a list of texts, "
+                    'with "{}" where the class name goes'
+                )
+        if not self.templates:
+            raise UserError("DATASET.TEMPLATE is an empty list: give a text, or leave it out")
+        self.template = self.templates[0]
 
     def _label_names(self) -> dict[int, str]:
         names: dict[int, str] = {}
