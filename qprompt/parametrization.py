@@ -177,10 +177,10 @@ def _checksum(weight: Tensor) -> int:
 
 
 def _save(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
-    """Adds plain names with what is read, and checksums; noise is none of the state."""
+    """Adds checksums, and plain names with what the module reads, but for noise."""
     for weight in _attached(owner):
         chain = f"{prefix}parametrizations.{weight.attribute}."
-        if isinstance(weight.attachment, Noise):
+        if isinstance(weight.attachment, Noise):  # which is none of the weights' state
             state[prefix + weight.attribute] = state.pop(chain + "original")
         else:
             state[prefix + weight.attribute] = getattr(owner, weight.attribute).detach()
