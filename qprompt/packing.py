@@ -48,7 +48,7 @@ def pack(module: nn.Module, path: Path, **metadata: object) -> int:
             require_clusterable(weight.latent, f"parameter '{weight.name}'")
             indices, codebook = weight.quantizer.encode(weight.latent)
             codebook = _checked(codebook, weight)
-            quantized[weight.name] = PackedTensor(indices, codebook, weight.latent.dtype)
+            quantized[weight.name] = PackedTensor(indices, codebook, weight.dtype)
     texts = {name: str(value) for name, value in metadata.items()}
     return PackedFile(quantized, plain, texts).write(path)
 

@@ -1,11 +1,11 @@
-"""Files and folders: atomic writes, JSON, images."""
+"""Files and folders: atomic writes, JSON, YAML."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -14,13 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
-from PIL import Image
 
 from dassl.utils.errors import UserError
-
-
-class ImageReadError(UserError, OSError):
-    """An image that is missing or cannot be decoded."""
 
 
 class OutputDirError(UserError, OSError):
@@ -42,40 +37,61 @@ def mkdir_if_missing(dirname: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
+def writing(path: str | os.PathLike[str], size: int | None = None) -> Iterator[None]:
+    """Turn what the system says while a file is written into an error that says what to do.
+
+    Args:
+        path: the file.
+        size: bytes to be written, where that is known.
+
+    Raises:
+        OutputDirError: for any OSError, such as that of a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        needed = f", {size:,} bytes are needed" if size is not None else ""
+        raise OutputDirError(
+            f'Cannot write "{os.fspath(path)}" ({error.strerror}{needed}): free space there or '
+            "choose a writable folder; what was written before is whole"
+        ) from error
+
+
+@contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
-    """Yield a file that takes its place at ``path`` only once it is complete and on disk.
+    """Yield a buffer whose content takes its place at ``path`` once all of it is on disk.
 
     Args:
         path: where the file goes; missing folders are created.
         mode: "wb" or "w" (UTF-8).
 
     Raises:
-        OutputDirError: the folder cannot be written to.
+        OutputDirError: the file cannot be written; then nothing is left of it.
     """
     path = Path(path)
     mkdir_if_missing(path.parent)
-    try:
+    buffer = io.BytesIO() if "b" in mode else io.StringIO()
+    yield buffer
+    value = buffer.getvalue()
+    content = value.encode(errors="backslashreplace") if isinstance(value, str) else value
+    with writing(path, len(content)):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OutputDirError(
-            f'Cannot write to the folder "{path.parent}" ({error.strerror}): choose a writable one'
-        ) from error
-    try:
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
 
 
 def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Copy a file to ``target``, atomically."""
-    with open(source, "rb") as old, atomic_write(target) as new:
-        shutil.copyfileobj(old, new)
+    with atomic_write(target) as new:
+        new.write(Path(source).read_bytes())
 
 
 def _umask() -> int:
@@ -85,9 +101,22 @@ def _umask() -> int:
 
 
 def read_json(fpath: str | os.PathLike[str]) -> Any:
-    """Read a JSON file in UTF-8, with or without a byte-order mark."""
+    """Read a JSON file in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        ValueError: it is not JSON, or has a key twice in one object.
+    """
     with open(fpath, encoding="utf-8-sig") as file:
-        return json.load(file)
+        return json.load(file, object_pairs_hook=_with_unique_keys)
+
+
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f'the key "{twice}" stands there twice')
+    return content
 
 
 def write_json(obj: Any, fpath: str | os.PathLike[str]) -> None:
@@ -116,18 +145,19 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return node
 
 
-def parse_yaml(text: str, origin: str) -> Any:
+def parse_yaml(text: str, origin: str, loader: Any = _UniqueKeyLoader) -> Any:
     """Return what YAML says, without executing anything that it names.
 
     Args:
         text: the YAML.
         origin: where it comes from, for messages.
+        loader: a class of PyYAML's that is safe.
 
     Raises:
         UserError: it is not YAML, is nested too deeply, or has a key twice in one mapping.
     """
     try:
-        return yaml.load(text, _UniqueKeyLoader)
+        return yaml.load(text, loader)
     except yaml.YAMLError as error:
         raise UserError(f"{origin} is not valid YAML: {error}") from error
     except RecursionError:
@@ -142,27 +172,12 @@ def check_isfile(fpath: str | os.PathLike[str]) -> bool:
     return exists
 
 
+def is_utf8(name: str) -> bool:
+    """Return whether UTF-8 can store a name; it cannot where the file system's bytes are others."""
+    return name.encode(errors="ignore").decode() == name
+
+
 def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[str]:
     """List the non-hidden entries of a folder."""
     names = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(names) if sort else names
-
-
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Read an image file as an RGB image.
-
-    Raises:
-        ImageReadError: the file is missing or is not a complete image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise ImageReadError(
-            f'Image not found: "{path}". Check DATASET.ROOT and the split file'
-        ) from None
-    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad data
-    except Exception as error:
-        raise ImageReadError(
-            f'Image "{path}" cannot be decoded ({error}): download or copy it again'
-        ) from error

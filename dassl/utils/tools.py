@@ -10,6 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
+# hosts import them from here
+from dassl.utils.files import (  # noqa: F401
+    check_isfile,
+    listdir_nohidden,
+    mkdir_if_missing,
+    read_json,
+    write_json,
+)
+from dassl.utils.images import read_image  # noqa: F401
+
 
 def choose_device(cfg: Any) -> torch.device:
     """Return the GPU if there is one and cfg.USE_CUDA allows it, else the CPU."""

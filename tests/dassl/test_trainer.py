@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, RunMismatchError, build_trainer
 from dassl.utils import CheckpointError, OutputDirError, UnknownNameError, read_json, setup_logger
 
@@ -205,6 +206,16 @@ def test_untrained_evaluation_has_no_epoch(make_trainer, tmp_path):
     trainer.test()
     record = read_json(tmp_path / "out" / "results.json")
     assert record["epoch"] is record["trained_with"] is None
+    assert record["dataset_notes"] == []
+
+
+def test_what_sets_the_data_apart_is_recorded(make_trainer, tmp_path, monkeypatch, capsys):
+    dataset = DATASET_REGISTRY.get("Toy")
+    monkeypatch.setattr(dataset, "notes", ["no published split"])
+    make_trainer().test()
+    assert "Note: no published split\n" in capsys.readouterr().out
+    record = read_json(tmp_path / "out" / "results.json")
+    assert record["dataset_notes"] == ["no published split"]
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"config": {}}'])

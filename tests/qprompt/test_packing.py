@@ -74,7 +74,7 @@ def values(module):
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("codebook", ["kmeans", "uniform"])
+@pytest.mark.parametrize("codebook", ["kmeans", "uniform", "normal"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
