@@ -164,9 +164,15 @@ def _weights(loaded: Any, path: Path) -> dict[str, Tensor]:
     tensors = ((str(name), value) for name, value in loaded.items() if isinstance(value, Tensor))
     state = {name.removeprefix("module."): tensor for name, tensor in tensors}
     for name, tensor in state.items():
-        if not name.endswith("mask") and not torch.isfinite(tensor).all():
+        if not name.endswith("mask") and not _is_finite(tensor):
             raise ClipError(f"{path} holds NaN or infinity in {name[:100]!r}; take another file")
     return state
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(map(torch.isfinite, tensor.aminmax()))  # an eighth of the time of all numbers
 
 
 def _build(state: dict[str, Tensor], precision: str) -> CLIP:
