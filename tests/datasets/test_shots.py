@@ -5,12 +5,15 @@ from __future__ import annotations
 import copyreg
 import os
 import pickle
+import tracemalloc
+from random import Random
 
 import pytest
 
 import datasets
 from dassl.data.datasets import base_dataset
 from datasets import ImageNet
+from datasets.pickled import read_pickled_items
 from datasets.shots import main
 from datasets.splits import SplitError
 
@@ -112,6 +115,30 @@ def test_pickles_of_something_else(own_stand_ins, make_cfg, content):
     (own_stand_ins / "imagenet" / "preprocessed.pkl").write_bytes(content)
     with pytest.raises(SplitError, match="preprocessed.pkl is no list of images"):
         ImageNet(make_cfg(own_stand_ins, shots=1))
+
+
+def test_a_damaged_number_takes_no_memory(tmp_path):
+    path = tmp_path / "preprocessed.pkl"
+    path.write_bytes(b"\x80\x02}r\xff\xff\xff\x00.")  # an empty dict as object 16,777,215
+    tracemalloc.start()
+    with pytest.raises(SplitError):
+        read_pickled_items(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_damaged_pickles_are_named(write_pickle, own_stand_ins):
+    path = write_pickle("preprocessed.pkl", ImageNet.at(str(own_stand_ins)).find().train)
+    whole, random = path.read_bytes(), Random(0)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[random.randrange(len(whole))] = random.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_pickled_items(str(path))
+        except SplitError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
 
 
 def test_pickles_that_do_not_fit(own_stand_ins, make_cfg, write_pickle):
