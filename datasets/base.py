@@ -25,7 +25,6 @@ from .splits import (
     write_split,
 )
 
-
 SHOTS_FOLDER = "split_fewshot"  # of lists of shots, in the folder of a data set
 
 
