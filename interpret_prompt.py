@@ -71,7 +71,8 @@ def interpret(ctx: Tensor, backbone: str, topk: int) -> None:
     for label, vectors in enumerate(ctx if ctx.ndim == 3 else [ctx]):
         if ctx.ndim == 3:
             print(f"Class {label}")
-        distances, indices = torch.cdist(vectors, embedding).topk(topk, largest=False)
+        exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}  # products lose small distances
+        distances, indices = torch.cdist(vectors, embedding, **exact).topk(topk, largest=False)
         for number, (near, far) in enumerate(zip(indices, distances, strict=True), 1):
             words = [decoder[int(i)] for i in near]
             print(f"{number}: {words} {[f'{float(d):.4f}' for d in far]}")

@@ -23,13 +23,15 @@ from dassl.utils import (
     choose_device,
     collect_env_info,
     distributed,
+    exit_on_signals,
     hold,
     log_to,
+    print_anything,
     set_random_seed,
 )
 from sweeps import SweepError
 from trainers.features import FeatureCache
-from trainers.settings import assign, take_settings
+from trainers.settings import take_settings
 
 # what a user can put right, files that the system refuses included; anything else is a mistake of
 # ours and shows its traceback
@@ -39,8 +41,9 @@ USER_ERRORS = (OSError, UserError, clip.ClipError, qprompt.QPromptError, SweepEr
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--root", help="folder that holds the data sets")
-    add("--output-dir", help="folder for logs, checkpoints and results.json")
+    home = osp.expanduser
+    add("--root", type=home, help="folder that holds the data sets")
+    add("--output-dir", type=home, help="folder for logs, checkpoints and results.json")
     add("--resume", help="folder of the run to resume")
     add("--seed", type=int, help="seed of all randomness; negative: none")
     add("--source-domains", nargs="+")
@@ -52,7 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--backbone", help="ViT-B/16, architecture:pretrained, a file, or tiny")
     add("--head", help="name of the head (kept for Dassl's command lines)")
     add("--eval-only", action="store_true", help="test a trained model")
-    add("--model-dir", default="", help="run to evaluate: its folder or a packed .safetensors file")
+    add("--model-dir", type=home, default="", help="run to evaluate: its folder or a packed file")
     add("--load-epoch", type=int, help="epoch to evaluate; default: best, else the last")
     add("--use-given-settings", action="store_true", help="evaluate unlike the run was trained")
     add("--no-train", action="store_true", help="build everything, train nothing")
@@ -87,9 +90,7 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         "MODEL.HEAD.NAME": args.head,
         "TEST.FEATURE_CACHE": "" if args.no_feature_cache else None,
     }
-    for key, value in flags.items():
-        if value is not None:  # taken literally: a folder may be called 7
-            assign(cfg, key, value)
+    cfg.merge_from_flags({key: value for key, value in flags.items() if value is not None})
     cfg.merge_from_list(args.opts)
     if args.eval_only and not args.use_given_settings:
         given = [key for key, value in flags.items() if value is not None] + args.opts[::2]
@@ -184,26 +185,25 @@ def run_sweep(args: argparse.Namespace) -> None:
     def check(argv: Sequence[str]) -> None:
         Options.from_cfg(setup_cfg(parse_args(argv)))
 
-    output = args.output_dir or "output"
+    output = "output" if args.output_dir is None else args.output_dir
     if not sweep(args.sweep, args.root, output, run_unless_finished, check, args.sweep_job):
         sys.exit(1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    print_anything()
     try:
-        if args.clear_feature_cache:
-            cache = FeatureCache(setup_cfg(args).TEST.FEATURE_CACHE)
-            print(f"{cache.clear()} files deleted from {cache.folder}")
-        elif args.sweep or args.sweep_job is not None:
-            run_sweep(args)
-        else:
-            run(args)
+        with exit_on_signals():
+            if args.clear_feature_cache:
+                cache = FeatureCache(setup_cfg(args).TEST.FEATURE_CACHE)
+                print(f"{cache.clear()} files deleted from {cache.folder}")
+            elif args.sweep or args.sweep_job is not None:
+                run_sweep(args)
+            else:
+                run(args)
     except USER_ERRORS as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from itertools import chain
 
 import datasets
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import ImageReadError, UserError, check_images, read_image
+from dassl.utils import ImageReadError, UserError, check_images, print_anything, read_image
 
 from .base import GeneratedDataset
 from .splits import MissingImagesError, Splits
@@ -105,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", required=True, help="the folder that holds the data sets")
     parser.add_argument("--images", action="store_true", help="decode every image, too (slow)")
     args = parser.parse_args(argv)
+    print_anything()
     if unknown := sorted(set(args.names) - {*NAMES, "Folder"}):
         parser.error(f"unknown data set {unknown[0]!r}; choose from {', '.join(NAMES)}, Folder")
     header = ["data set", "found", "classes", "train", "val", "test", "missing", ""]

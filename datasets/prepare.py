@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError, write_json
+from dassl.utils import UserError, print_anything, write_json
 
 from .base import GeneratedDataset, SplitDataset
 from .check import NAMES
@@ -170,6 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
     parser.add_argument("--root", required=True, help="the folder that holds the data sets")
     args = parser.parse_args(argv)
+    print_anything()
     try:
         folder = prepare(args.name, args.root)
     except PrepareError as error:

@@ -41,6 +41,8 @@ __all__ = ["Options", "Quantized", "add_config", "own_nodes", "plain_class", "qu
 LAST, BEST = "prompt", "prompt-best"  # names of packed files
 BEST_CHECKPOINT = "model-best.pth.tar"
 MODES = ("qat", "ptq", "noise")
+# keys of trainers' nodes that shape how a prompt is trained, and not what it is then
+TRAINING_KEYS = ("PREC", "INTERVAL", "KL_THRESHOLD", "NOISE_STD", "NOISE_RELATIVE")
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class Quantized(_Trainer):
         """What a packed prompt says of its origin; trainers may add to it."""
         nodes = own_nodes(type(self), self.cfg.TRAINER)
         settings = {
-            name: {key: value for key, value in node.items() if key != "PREC"}
+            name: {key: value for key, value in node.items() if key not in TRAINING_KEYS}
             for name, node in nodes.items()
         }
         return {

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .errors import InvalidOptionError, InvalidWeightsError
-from .quantizer import Noise, Quantizer, StraightThrough
+from .quantizer import Attachment, Noise, Quantizer
 
 HOOKS = "_qprompt_hooks"
 CHECKSUM = "checksum"
@@ -37,7 +37,7 @@ class Weight(NamedTuple):
     owner: nn.Module
     attribute: str
     latent: nn.Parameter
-    attachment: Optional[StraightThrough] = None
+    attachment: Optional[Attachment] = None
 
     @property
     def quantizer(self) -> Optional[Quantizer]:
@@ -58,7 +58,7 @@ def named_weights(module: nn.Module) -> List[Weight]:
     """All parameters under their plain names, quantized or not, in the order of registration."""
     weights = []
     for path, owner in module.named_modules():
-        if isinstance(owner, (parametrize.ParametrizationList, StraightThrough)):
+        if isinstance(owner, (parametrize.ParametrizationList, Attachment)):
             continue
         prefix = path + "." if path else ""
         for attribute, latent in owner.named_parameters(recurse=False):
@@ -77,7 +77,7 @@ def quantized_weights(module: nn.Module) -> List[Tuple[Quantizer, Tensor]]:
     ]
 
 
-def attach_(weight: Weight, attachment: StraightThrough) -> None:
+def attach_(weight: Weight, attachment: Attachment) -> None:
     """Lets ``attachment`` map the latent tensor, now in its dtype, to what the module reads."""
     detach_(weight, keep_latent=True)
     if HOOKS not in vars(weight.owner):
@@ -148,7 +148,7 @@ def _attached(owner: nn.Module) -> Iterator[Weight]:
     """The weights of one module, without those of its children, to which something is attached."""
     if parametrize.is_parametrized(owner):
         for attribute, chain in owner.parametrizations.items():  # type: ignore[union-attr,operator]
-            if isinstance(chain[0], StraightThrough):
+            if isinstance(chain[0], Attachment):
                 yield Weight(attribute, owner, attribute, chain.original, chain[0])
 
 
@@ -177,10 +177,10 @@ def _checksum(weight: Tensor) -> int:
 
 
 def _save(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
-    """Adds plain names with what is read, and checksums; noise is none of the state."""
+    """Adds checksums, and plain names with what the module reads, but for noise."""
     for weight in _attached(owner):
         chain = f"{prefix}parametrizations.{weight.attribute}."
-        if isinstance(weight.attachment, Noise):
+        if isinstance(weight.attachment, Noise):  # which is none of the weights' state
             state[prefix + weight.attribute] = state.pop(chain + "original")
         else:
             state[prefix + weight.attribute] = getattr(owner, weight.attribute).detach()

@@ -104,8 +104,8 @@ class QuantizerOptions:
                 raise InvalidOptionError(f"{option} must be {allowed[option]}, got {value!r}")
 
 
-class StraightThrough(nn.Module):
-    """Maps latent weights to what a module reads; the gradient passes straight through.
+class Attachment(nn.Module):
+    """Maps the latent weights of a parameter to what its module reads.
 
     Latent weights are float32 at least, since half precision would lose small optimizer steps.
 
@@ -121,11 +121,7 @@ class StraightThrough(nn.Module):
         """Lets `module.name = tensor` set the latent weights."""
         return weight.to(self.latent_dtype)
 
-    def _pass_through(self, values: Tensor, weight: Tensor) -> Tensor:
-        """The values, with the gradient of the weight."""
-        return values + (weight - weight.detach()).to(self.dtype)  # in this order they stay exact
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> StraightThrough:
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Attachment:
         super()._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         self.dtype, self.latent_dtype = (  # half() and float() change both
             fn(torch.empty(0, dtype=dtype)).dtype for dtype in (self.dtype, self.latent_dtype)
@@ -133,7 +129,7 @@ class StraightThrough(nn.Module):
         return self
 
 
-class Quantizer(StraightThrough):
+class Quantizer(Attachment):
     """Maps each weight to the nearest of 2^bits centroids; the gradient passes straight through.
 
         W_q = sigma Q((W - mu) / sigma) + mu,    dL/dW = dL/dW_q
@@ -190,7 +186,7 @@ class Quantizer(StraightThrough):
     def forward(self, weight: Tensor) -> Tensor:
         indices, centroids = self.encode(weight)
         quantized = centroids.to(self.dtype).index_select(0, indices.reshape(-1)).view_as(weight)
-        return self._pass_through(quantized, weight)
+        return _straight_through(quantized, weight)
 
     @torch.no_grad()
     def encode(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
@@ -217,8 +213,9 @@ class Quantizer(StraightThrough):
         require_clusterable(weight, f"parameter '{self.name}'")
         centroids = CODEBOOKS[self.options.codebook](weight.detach(), len(self.codebook))
         if not torch.isfinite(_stored(centroids, self.dtype)).all():
+            largest = float(centroids.to(self.dtype).abs().max())
             raise InvalidWeightsError(
-                f"parameter '{self.name}' needs the centroid {float(centroids.abs().max()):g}, "
+                f"parameter '{self.name}' needs the centroid {largest:g}, "
                 f"beyond half precision ({torch.finfo(STORED).max:g}); leave it out with `params`"
             )
         mu, sigma = self._moments(weight)
@@ -251,21 +248,20 @@ class Quantizer(StraightThrough):
         return self
 
 
-class Rounding(StraightThrough):
+class Rounding(Attachment):
     """Rounds weights to the precision of files; the gradient passes straight through.
 
     So that what trains is what ships also for the weights beside the codebooks.
     """
 
     def forward(self, weight: Tensor) -> Tensor:
-        return self._pass_through(weight.detach().to(STORED).to(self.dtype), weight)
+        return _straight_through(weight.detach().to(STORED).to(self.dtype), weight)
 
 
-class Noise(StraightThrough):
+class Noise(Attachment):
     """Adds Gaussian noise to weights while their module trains, W + s e with e ~ N(0, 1).
 
-    Every pass between two calls of `draw_` sees the same e. In evaluation there is no noise. The
-    weights keep their dtype.
+    Every pass between two calls of `draw_` sees the same e. In evaluation there is no noise.
 
     Source: QPrompt (arXiv:2407.10704), the experiment that motivates quantization.
 
@@ -283,15 +279,15 @@ class Noise(StraightThrough):
         super().__init__(like.dtype)
         if not 0 <= std < float("inf"):
             raise InvalidOptionError(f"noise_std must be a number >= 0, got {std!r}")
-        self.latent_dtype = like.dtype
         self.std, self.relative = std, relative
-        self.register_buffer("noise", torch.zeros_like(like), persistent=False)
+        noise = torch.zeros_like(like, dtype=self.latent_dtype)
+        self.register_buffer("noise", noise, persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
         if not (self.training and self.std):
-            return weight
+            return weight.to(self.dtype)
         scale = self.std * weight.detach().std() if self.relative else self.std
-        return weight + scale * self.noise
+        return (weight + scale * self.noise).to(self.dtype)
 
     def draw_(self) -> None:
         """Draws e from the device's random generator; nothing is drawn where there is no noise."""
@@ -321,6 +317,11 @@ def number_below(bounds: Tensor, x: Tensor) -> Tensor:
         right = flat > bounds[half - 1 :: 2 * half].index_select(0, below)
         below.mul_(2).add_(right)
     return below.view_as(x)
+
+
+def _straight_through(values: Tensor, weight: Tensor) -> Tensor:
+    """The values, with the gradient of the weight."""
+    return values + (weight - weight.detach()).to(values.dtype)  # in this order they stay exact
 
 
 def _stored(centroids: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 PACKAGES = {"jinja2", "matplotlib", "pandas", "scipy", "tabulate"}  # of the extra "report"
@@ -18,9 +19,13 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="where the runs are")
-    parser.add_argument("--output", type=Path, help="where to write; default: the same folder")
+    add = parser.add_argument
+    add("folder", type=_folder, help="where the runs are")
+    add("--output", type=_folder, help="where to write; default: the same folder")
     args = parser.parse_args()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # names may have letters that a terminal lacks
     output = args.output or args.folder
     try:
         # imported here, where a missing package becomes one line
@@ -40,6 +45,12 @@ def main() -> None:
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     print(f"Written to {output / 'report.html'}, report.md, report.tex and CSV files beside them")
+
+
+def _folder(name: str) -> Path:
+    if not name:
+        raise argparse.ArgumentTypeError("the folder's name is empty")
+    return Path(name).expanduser()
 
 
 if __name__ == "__main__":

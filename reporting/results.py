@@ -279,9 +279,7 @@ def _run_of_log(logged: Path, folder: Path) -> dict[str, Any] | str:
 def _bits(config: Config) -> int | None:
     quantized = config["TRAINER.NAME"].startswith("Q")
     mode = config.get("TRAINER.QPROMPT.MODE", "none")
-    return (
-        config.get("TRAINER.QPROMPT.BITS") if quantized and mode in ("qat", "ptq") else None
-    )
+    return config.get("TRAINER.QPROMPT.BITS") if quantized and mode in ("qat", "ptq") else None
 
 
 def training_config(weights: str, evaluation: Path) -> Config | None:

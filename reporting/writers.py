@@ -69,10 +69,19 @@ def write_report(folder: Path, output: Path) -> Report:
 
 def _write(path: Path, text: str) -> None:
     """Replace a file as a whole, so that no reader sees half of it."""
+    content = text.encode(errors="backslashreplace")  # a folder's name need not be UTF-8
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise OSError(
+            f'cannot write "{path}" ({error.strerror}, {len(content):,} bytes are needed): '
+            "free space there, or name another folder as --output"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def page(report: Report, plots: Mapping[Section, Sequence[Plot]]) -> str:

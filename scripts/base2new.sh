@@ -4,5 +4,5 @@
 #   CFG=tiny bash scripts/base2new.sh QCoOp digits 1 2
 # From the environment: DATA, OUTPUT, CFG (file in configs/trainers/TRAINER), SHOTS; see docs/sweeps.md.
 # shellcheck source=scripts/env.sh
-source "$(dirname "$0")/env.sh" train
-exec python -m sweeps base2new "$@"
+source "$(dirname "$0")/env.sh" train base2new "$@"
+exec "$python" -m sweeps base2new "$@"

@@ -5,5 +5,5 @@
 # From the environment: DATA, OUTPUT, CFG (file in configs/trainers/TRAINER), SHOTS, SOURCE; see
 # docs/sweeps.md.
 # shellcheck source=scripts/env.sh
-source "$(dirname "$0")/env.sh" train
-exec python -m sweeps cross_dataset "$@"
+source "$(dirname "$0")/env.sh" train cross_dataset "$@"
+exec "$python" -m sweeps cross_dataset "$@"

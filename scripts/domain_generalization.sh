@@ -5,5 +5,5 @@
 # From the environment: DATA, OUTPUT, CFG (file in configs/trainers/TRAINER), SHOTS, SOURCE; see
 # docs/sweeps.md.
 # shellcheck source=scripts/env.sh
-source "$(dirname "$0")/env.sh" train
-exec python -m sweeps domain_generalization "$@"
+source "$(dirname "$0")/env.sh" train domain_generalization "$@"
+exec "$python" -m sweeps domain_generalization "$@"

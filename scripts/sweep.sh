@@ -12,8 +12,9 @@ SEEDS=${SEEDS:-1 2 3}
 
 extras=train
 [[ "$*" == *slurm* ]] && extras=train,slurm
-# shellcheck source=scripts/env.sh
-source "$(dirname "$0")/env.sh" "$extras"
 # shellcheck disable=SC2086 # the lists are to be split into words
-exec python -m sweeps grid --protocol "$PROTOCOL" --trainers $TRAINERS --bits $BITS \
+set -- grid --protocol "$PROTOCOL" --trainers $TRAINERS --bits $BITS \
     --datasets $DATASETS --seeds $SEEDS "$@"
+# shellcheck source=scripts/env.sh
+source "$(dirname "$0")/env.sh" "$extras" "$@"
+exec "$python" -m sweeps "$@"

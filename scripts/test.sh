@@ -44,4 +44,4 @@ if [[ ${1:-} == --fast ]]; then
         --deselect tests/qprompt/test_kmeans.py::test_within_a_percent_of_400000_numbers \
         --deselect tests/qprompt/test_kmeans.py::test_256_centroids "$@"
 fi
-python -m pytest --numprocesses 2 --dist loadfile "$@"
+"$python" -m pytest --numprocesses 2 --dist loadfile "$@"

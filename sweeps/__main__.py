@@ -8,6 +8,7 @@ on).
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from sweeps import PROTOCOLS, TRANSFER, SweepError
 # What else there is in sweeps imports torch, for seconds: it waits until there is a sweep.
 
 TRAIN = Path(__file__).parents[1] / "train.py"
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -51,26 +53,42 @@ def _add_grid(command: argparse.ArgumentParser, positional: Sequence[str] = ()) 
     env = os.environ.get
     singular = {"trainers": "TRAINER", "datasets": "DATASET", "seeds": "SEED"}
     lists: dict[str, dict[str, Any]] = {
-        "trainers": {},
-        "datasets": {},
+        "trainers": {"type": _trainer},
+        "datasets": {"type": _dataset},
         "shots": {"type": int, "default": [_number(n) for n in env("SHOTS", "").split()]},
         "seeds": {"type": int},
         "bits": {"type": int},
     }
     for name in positional:
-        kind = lists.pop(name).get("type", str)
-        command.add_argument(
-            name,
-            nargs="*" if name == "bits" else 1,
-            type=kind,
-            metavar=singular.get(name, name.upper()),
-        )
+        nargs = "*" if name == "bits" else 1
+        kind = lists.pop(name)["type"]
+        command.add_argument(name, nargs=nargs, type=kind, metavar=singular.get(name, name.upper()))
     for name, options in lists.items():
         metavar = singular.get(name, name.upper())
         command.add_argument(f"--{name}", nargs="*", metavar=metavar, **options)
     command.add_argument("--config", default=env("CFG"), help="file in configs/trainers/TRAINER")
-    command.add_argument("--source", default=env("SOURCE"), help=f"for {' and '.join(TRANSFER)}")
+    transfer = f"for {' and '.join(TRANSFER)}"
+    command.add_argument("--source", type=_dataset, default=env("SOURCE"), help=transfer)
     command.add_argument("--opts", nargs="+", help="KEY VALUE ...: a variant of the configuration")
+
+
+def _trainer(name: str) -> str:
+    names = sorted(path.name for path in CONFIGS.glob("trainers/*") if path.is_dir())
+    # a quantized trainer may take the files of its plain counterpart
+    return _known(name, [*names, *(f"Q{plain}" for plain in names if plain[0] != "Q")])
+
+
+def _dataset(name: str) -> str:
+    if os.path.isdir(name):  # of one's own images
+        return name
+    return _known(name, sorted(path.stem for path in CONFIGS.glob("datasets/*.yaml")))
+
+
+def _known(name: str, names: Sequence[str]) -> str:
+    if name not in names:
+        close = difflib.get_close_matches(name, names) or names
+        raise argparse.ArgumentTypeError(f'there is no "{name}", but {", ".join(close)}')
+    return name
 
 
 def _number(text: str) -> int | str:
@@ -79,8 +97,9 @@ def _number(text: str) -> int | str:
 
 def _add_launcher(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--root", default=os.environ.get("DATA", "data"), help="folder of the data sets")
-    add("--output", default=os.environ.get("OUTPUT", "output"), help="folder of the results")
+    env, home = os.environ.get, os.path.expanduser
+    add("--root", type=home, default=env("DATA", "data"), help="folder of the data sets")
+    add("--output", type=home, default=env("OUTPUT", "output"), help="folder of the results")
     add("--dry-run", action="store_true", help="print the commands and run nothing")
     add("--jobs", type=int, metavar="N", help="how many go side by side (Slurm: at most)")
     add("--launcher", choices=("process", "slurm"), default="process")
@@ -157,15 +176,14 @@ def launch(args: argparse.Namespace) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    from dassl.utils import UserError
+    from dassl.utils import UserError, exit_on_signals, print_anything
 
+    print_anything()
     try:
-        sys.exit(not launch(args))
+        with exit_on_signals():
+            sys.exit(not launch(args))
     except (OSError, SweepError, UserError) as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,10 @@ def read_grids(sweep: str) -> list[Grid]:
     """
     inline = sweep.startswith(("{", "["))
     origin = "the sweep" if inline else f'the sweep file "{sweep}"'
-    text = sweep if inline else Path(sweep).read_text(encoding="utf-8-sig")
+    try:
+        text = sweep if inline else Path(sweep).expanduser().read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SweepError(f"{origin} is not UTF-8 ({error}): save it as that") from error
     try:
         content = parse_yaml(text, origin)
     except UserError as error:

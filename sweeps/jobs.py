@@ -43,9 +43,11 @@ def expand(grids: Iterable[Grid], root: str, output: str) -> list[Job]:
         output: folder that the runs' folders go into.
 
     Raises:
-        SweepError: two grids ask for different runs in one folder.
+        SweepError: two grids ask for different runs in one folder, or ``output`` is empty.
         UnknownNameError: a trainer is not registered, or a data set or a configuration has no file.
     """
+    if not output:
+        raise SweepError("the output folder's name is empty: give one")
     jobs: dict[Path, Job] = {}
     runs: dict[Path, Run] = {}
     for grid in grids:

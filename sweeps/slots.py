@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+
+from dassl.utils import defer_signals
 
 
 def run_side_by_side(command: Sequence[str], slots: int, logs: Path) -> None:
     """Run a command once in each slot, and wait for all of them.
 
-    Ctrl-C, or a request to terminate, ends them, too.
+    They end when an exception, such as Ctrl-C, leaves this function.
 
     Args:
         command: works on whatever no other process is working on.
         slots: how many.
         logs: folder for what each one writes to stderr, ``slot<i>.log``.
-
-    Raises:
-        KeyboardInterrupt: this process was asked to stop.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), signal.default_int_handler)
     gpus = visible_gpus()
     processes = []
     try:
-        for slot in range(slots):
-            with open(logs / f"slot{slot}.log", "a") as log:
-                environment = {**os.environ, **slot_environment(slot, slots, gpus)}
-                processes.append(subprocess.Popen(command, stderr=log, env=environment))
+        with defer_signals():  # no process is started and forgotten
+            for slot in range(slots):
+                with open(logs / f"slot{slot}.log", "a") as log:
+                    environment = {**os.environ, **slot_environment(slot, slots, gpus)}
+                    processes.append(subprocess.Popen(command, stderr=log, env=environment))
         for process in processes:
             process.wait()
     finally:

@@ -115,7 +115,7 @@ def _imitate_new_process() -> Iterator[None]:
     """
     gc.collect()  # trainers stand in reference cycles, and hold the workers of their loaders
     with (
-        open(os.devnull, "w") as nowhere,
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
         warnings.catch_warnings(),
     ):

@@ -1,11 +1,16 @@
 """Whole runs: what they leave behind, that they repeat, and how they fail."""
 
+import io
 import json
 import shutil
+import sys
+from contextlib import nullcontext
+from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -259,7 +264,8 @@ def test_bad_options_name_themselves_and_the_nearest_good_one(build, flags, opts
 
 
 def test_mistakes_of_the_user_are_one_line_and_faults_show_their_traceback(monkeypatch):
-    argv = ["--trainer", "QCoOp", "OUTPUT_DIR", "", "VERBOSE", "False"]
+    monkeypatch.setattr(train, "log_to", lambda _: nullcontext())
+    argv = ["--trainer", "QCoOp", "VERBOSE", "False"]
     for error in (UserError("say it"), clip.ClipError("say it"), NoParameterError("say it")):
         monkeypatch.setattr(train, "build_trainer", mock.Mock(side_effect=error))
         with pytest.raises(SystemExit, match="^error: say it$"):
@@ -340,8 +346,54 @@ def test_finished_run_keeps_its_record_when_started_again(build, trained, tmp_pa
     assert (folder / "results.json").read_bytes() == record
 
 
-def test_folder_may_be_called_like_a_number(build):
-    assert build("ZeroshotCLIP", "7").cfg.OUTPUT_DIR == "7"
+@pytest.mark.parametrize("name", ["7", "run.log", "a run/", "~/run", "None"])
+def test_folder_may_have_any_name(main, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(train, "build_trainer", mock.Mock(side_effect=UserError("as far as this")))
+    name = name if name[0] == "~" else f"{tmp_path}/{name}"
+    with pytest.raises(SystemExit, match="as far as this"):
+        main("ZeroshotCLIP", name)
+    assert [path.name for path in Path(name).expanduser().iterdir()] == ["log.txt"]
+
+
+def test_an_output_folder_without_a_name_is_refused(main):
+    with pytest.raises(SystemExit, match='^error: "OUTPUT_DIR" in the command line must be the na'):
+        main("ZeroshotCLIP", "", "--output-dir", "")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Make class folders of some names; return the flags of a run on them."""
+
+    def folders(*names):
+        for name in names:
+            (tmp_path / "data" / name).mkdir(parents=True)
+            for i in range(4):
+                Image.new("RGB", (32, 32)).save(tmp_path / "data" / name / f"{i}.png")
+        file = "configs/datasets/folder.yaml"
+        return "--root", str(tmp_path / "data"), "--dataset-config-file", file
+
+    return folders
+
+
+def test_the_terminals_encoding_decides_nothing(main, tmp_path, monkeypatch, result, folders):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    options = {"DATASET.SUBSAMPLE_CLASSES": "all", "DATASET.NUM_SHOTS": 1}
+    options |= {"TEST.PER_CLASS_RESULT": True}
+    opts = [word for pair in options.items() for word in pair]
+    main("CoOp", tmp_path / "run", *folders("cat \U0001f431", "dog"), opts=opts)
+    assert result(tmp_path / "run")["classnames"][0] == "cat \U0001f431"
+    assert b"class: 0 (cat ?)" in terminal.buffer.getvalue()
+    assert "class: 0 (cat \U0001f431)" in (tmp_path / "run/log.txt").read_text(encoding="utf-8")
+
+
+def test_names_that_cannot_be_stored_are_refused_before_training(main, tmp_path, folders):
+    with pytest.raises(SystemExit, match=r'^error: "OUTPUT_DIR" .* UTF-8: rename it, got .*udcff'):
+        main("CoOp", tmp_path / "\udcff")
+    options = {"opts": ["DATASET.SUBSAMPLE_CLASSES", "all", "DATASET.NUM_SHOTS", 1]}
+    with pytest.raises(SystemExit, match=r"^error: The class name 'cat.udcff' is not UTF-8"):
+        main("CoOp", tmp_path / "run", *folders("cat\udcff", "dog"), **options)
 
 
 def test_truncated_packed_prompt_is_named(build, trained, tmp_path):
@@ -383,7 +435,8 @@ def test_upstreams_checkpoint_loads_and_resumes(build, tmp_path, resume):
             torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), float
         ),
     }
-    checkpoint = {"state_dict": state, "epoch": 50, "optimizer": {}, "scheduler": scheduler}
+    optimizer = run.optim.state_dict()
+    checkpoint = {"state_dict": state, "epoch": 50, "optimizer": optimizer, "scheduler": scheduler}
     torch.save(checkpoint, folder / "model.pth.tar-50")
     if resume:
         (folder / "checkpoint").write_text("model.pth.tar-50\n")

@@ -51,7 +51,8 @@ def digest_images(items: Iterable[Datum]) -> str:
     total = hashlib.blake2b(digest_size=16)
     for item in items:
         status = os.stat(item.impath)
-        total.update(f"{item.impath}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        line = f"{item.impath}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        total.update(line.encode(errors="surrogateescape"))  # a path need not be UTF-8
     return total.hexdigest()
 
 

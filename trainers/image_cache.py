@@ -100,17 +100,25 @@ class CachedCLIP(FixedTextCLIP):
         cached: Tensor = self.prompt_learner(F.normalize(image, dim=-1))
         return super().logits(image, text) + cached
 
-    def count_correct(self, image: Tensor, label: Tensor, betas: Tensor, alphas: Tensor) -> Tensor:
-        """Count the images, features (n, embed_dim), that are classified correctly.
+    def rate(self, image: Tensor, label: Tensor, betas: Tensor, alphas: Tensor) -> Tensor:
+        """Say how well each beta and alpha classify images.
+
+        Args:
+            image: features (n, embed_dim).
+            label: (n,).
+            betas, alphas: one-dimensional.
 
         Returns:
-            (betas, alphas).
+            (2, betas, alphas): the number of images that are classified correctly, and the sum of
+            the probabilities of their classes.
         """
         zero_shot = super().logits(image, self.text)
         affinity = self.prompt_learner.affinity(F.normalize(image, dim=-1))
-        correct = []
+        ratings = []
         for beta in betas:
             cached = self.prompt_learner.scores(affinity, beta)
             logits = zero_shot + alphas[:, None, None] * cached  # (alphas, n, classes)
-            correct.append((logits.argmax(dim=-1) == label).sum(dim=-1))
-        return torch.stack(correct)
+            correct = logits.argmax(dim=-1) == label
+            probability = logits.softmax(dim=-1)[:, torch.arange(len(label)), label]
+            ratings.append(torch.stack([correct, probability]).sum(dim=-1))
+        return torch.stack(ratings, dim=1)

@@ -49,8 +49,7 @@ class PromptSRC(IVLP):
     def frozen_text(self) -> Tensor:
         """The frozen text features (classes, embed_dim); no evaluation needs them."""
         names = self.dm.dataset.classnames
-        with torch.autocast(self.device.type, enabled=False):
-            return encode_templates(self.features, names, TEMPLATES).mean(dim=0)
+        return encode_templates(self.features, names, TEMPLATES).mean(dim=0)
 
     def loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, ...]:
         prompts, text = self.model.encode_classes()

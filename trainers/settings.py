@@ -15,7 +15,7 @@ from dassl.engine import TRAINER_REGISTRY, results
 from dassl.utils import UserError, load_checkpoint, read_json
 from dassl.utils.checkpoint import find_checkpoint
 from qprompt import PackedFileError
-from qprompt.dassl import own_nodes, plain_class
+from qprompt.dassl import TRAINING_KEYS, own_nodes, plain_class
 from qprompt.packed_file import PackedFile
 from qprompt.parametrization import recorded_options
 
@@ -34,8 +34,9 @@ def take_settings(
 ) -> None:
     """Set in ``cfg``, as they were when some weights were trained, the settings that shape them.
 
-    These are the trainer, its nodes but for PREC, the backbone, and INPUT, of which a packed prompt
-    knows nothing. A checkpoint that no config.json lies above shows what its quantizers do.
+    These are the trainer, its nodes but for PREC and what else matters in training alone, the
+    backbone, and INPUT, of which a packed prompt knows nothing. A checkpoint that no config.json
+    lies above shows what its quantizers do.
 
     Args:
         cfg: what the user gave, on top of the defaults.
@@ -66,7 +67,7 @@ def take_settings(
     shaping = ("MODEL.BACKBONE.NAME", "INPUT.", *(f"TRAINER.{name}." for name in own))
     here, defaults = (dict(results.flatten(results.config_dict(c))) for c in (cfg, default))
     for key, value in results.flatten(recorded):
-        shapes = key.startswith(shaping) and not key.endswith(".PREC")
+        shapes = key.startswith(shaping) and key.rpartition(".")[2] not in TRAINING_KEYS
         if not shapes or here.get(key, value) == value:
             continue
         if key in given or here[key] != defaults[key]:

@@ -55,7 +55,10 @@ class TipAdapter(PromptTrainer):
 
     @torch.no_grad()
     def search(self) -> None:
-        """Choose alpha and beta by the validation images, unless those are test images."""
+        """Choose alpha and beta by the validation images, unless those are test images.
+
+        Of those with the best accuracy, of which few images leave many, the most likely ones.
+        """
         data = self.dm.dataset
         test = {item.impath for item in data.test or ()}
         if not data.val or any(item.impath in test for item in data.val):
@@ -67,15 +70,16 @@ class TipAdapter(PromptTrainer):
             for high, n in zip(scale, steps, strict=True)
         )
         batches = self.features.batches(self.val_loader, self.model.encode_image)
-        correct = torch.zeros(len(betas), len(alphas), device=self.device)
+        ratings = torch.zeros(2, len(betas), len(alphas), device=self.device, dtype=torch.double)
         for batch in distributed.gather(self.parse_batch_test(batch) for batch in batches):
             image, label = (tensor.to(self.device) for tensor in batch)
-            image = self.model.image_features(image)
-            correct += self.model.count_correct(image, label, betas, alphas)
-        best, most = distributed.broadcast((int(correct.argmax()), int(correct.max())))
+            ratings += self.model.rate(self.model.image_features(image), label, betas, alphas)
+        correct, probability = ratings
+        best = int((correct + probability / (1 + len(data.val))).argmax())
+        best = distributed.broadcast(best)
         alpha, beta = alphas[best % len(alphas)], betas[best // len(alphas)]
         self._set(alpha=alpha, beta=beta)
-        print(f"alpha {alpha:.4f}, beta {beta:.4f}: {most} of {len(data.val)} validation images")
+        print(f"alpha {alpha:.4f} and beta {beta:.4f} fit the validation images best")
 
     def run_summary(self) -> dict[str, Any]:
         cache = self.model.prompt_learner

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from dassl.data.samplers import index_and_seed
-from dassl.utils import UserError, read_image
+from dassl.utils import read_image
 
 BATCHES_AHEAD = 2
 Pixels = list[Future[torch.Tensor]]
@@ -28,16 +28,9 @@ class PixelCache:
 
     Attributes:
         used: bytes.
-
-    Raises:
-        UserError: a negative limit.
     """
 
     def __init__(self, limit: int) -> None:
-        if limit < 0:
-            raise UserError(
-                f"DATALOADER.PIXEL_CACHE_MB is {limit // 2**20}: it is a size, or 0 to keep nothing"
-            )
         self.limit = limit
         self.used = 0
         self._pixels: dict[str, torch.Tensor] = {}
@@ -100,7 +93,8 @@ class PixelLoader(DataLoader[Any]):
         items = self.dataset.data_source
         self.cache.start_run(item.impath for item in items)
         coming: deque[tuple[Sequence[int], Sequence[int | None], Pixels]] = deque()
-        with ThreadPoolExecutor(self.threads) as pool:
+        pool = ThreadPoolExecutor(self.threads)
+        try:
             for keys in self.batch_sampler:
                 indices, seeds = zip(*map(index_and_seed, keys), strict=True)
                 pixels = [pool.submit(self.cache.read, items[i].impath) for i in indices]
@@ -109,6 +103,8 @@ class PixelLoader(DataLoader[Any]):
                     yield self._batch(*coming.popleft())
             while coming:
                 yield self._batch(*coming.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)  # nobody waits for what is left after an error
 
     def _batch(
         self, indices: Sequence[int], seeds: Sequence[int | None], pixels: Pixels

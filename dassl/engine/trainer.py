@@ -26,6 +26,7 @@ from dassl.utils import (
     check_choice,
     choose_device,
     copy_file,
+    defer_signals,
     distributed,
     load_checkpoint,
     load_weights,
@@ -36,6 +37,7 @@ from dassl.utils import (
     write_json,
 )
 from dassl.utils.checkpoint import BEST, CheckpointError, can_resume, find_checkpoint, summarize
+from dassl.utils.scalars import ScalarWriter
 
 Names = str | list[str] | None
 
@@ -68,7 +70,7 @@ class TrainerBase:
         self.epochs_done: int | None = None
         self.weights_path: str | None = None
         self.batch_share = 1 / distributed.world_size()
-        self._writer: Any = None
+        self._writer: ScalarWriter | None = None
         self._birth = time.time()
         self._in_training = False
         self._trained = False
@@ -243,16 +245,14 @@ class TrainerBase:
     def init_writer(self, log_dir: str) -> None:
         """Open a TensorBoard writer, in the main process."""
         if self._writer is None and distributed.is_main():
-            from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
-
             print(f"Initialize tensorboard (log_dir={log_dir})")
-            self._writer = SummaryWriter(log_dir=log_dir)
+            self._writer = ScalarWriter(log_dir)
 
     def close_writer(self) -> None:
         """Close the TensorBoard writer, if there is one."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
         """Write a number for TensorBoard; without a writer, do nothing."""
@@ -344,9 +344,13 @@ class SimpleTrainer(TrainerBase):
         """Build the model, its optimizer and scheduler, and register them."""
         raise NotImplementedError
 
+    @defer_signals()
     def train(self) -> None:  # type: ignore[override]
         """Train as configured."""
-        super().train(self.start_epoch, self.max_epoch)
+        try:
+            super().train(self.start_epoch, self.max_epoch)
+        finally:
+            self.close_writer()
 
     def before_train(self) -> None:
         """Resume if there is a checkpoint, and open the TensorBoard writer.
@@ -422,6 +426,7 @@ class SimpleTrainer(TrainerBase):
             self.save_model(self.epoch, self.output_dir, **options)
         distributed.barrier()  # the others may load it next
 
+    @defer_signals()
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
         """Evaluate on a split, log the scores, and write them to OUTPUT_DIR/results.json.

@@ -13,15 +13,18 @@ from dassl.utils.files import (
     atomic_write,
     check_isfile,
     copy_file,
+    is_utf8,
     listdir_nohidden,
     mkdir_if_missing,
     parse_yaml,
     read_json,
     write_json,
+    writing,
 )
 from dassl.utils.folder import FolderInUseError, NoLocksError, hold
 from dassl.utils.images import ImageReadError, check_images, read_image
-from dassl.utils.logger import Logger, ProgressBar, log_to, setup_logger
+from dassl.utils.interrupts import check_signals, defer_signals, exit_on_signals
+from dassl.utils.logger import Logger, ProgressBar, log_to, print_anything, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import (
     Registry,

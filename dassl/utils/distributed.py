@@ -47,7 +47,7 @@ def process_group(use_cuda: bool = True) -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
     stdout = sys.stdout
     try:
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
             sys.stdout = stdout if is_main() else nowhere
             yield
     finally:

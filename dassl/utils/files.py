@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -37,40 +37,61 @@ def mkdir_if_missing(dirname: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
+def writing(path: str | os.PathLike[str], size: int | None = None) -> Iterator[None]:
+    """Turn what the system says while a file is written into an error that says what to do.
+
+    Args:
+        path: the file.
+        size: bytes to be written, where that is known.
+
+    Raises:
+        OutputDirError: for any OSError, such as that of a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        needed = f", {size:,} bytes are needed" if size is not None else ""
+        raise OutputDirError(
+            f'Cannot write "{os.fspath(path)}" ({error.strerror}{needed}): free space there or '
+            "choose a writable folder; what was written before is whole"
+        ) from error
+
+
+@contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
-    """Yield a file that takes its place at ``path`` only once it is complete and on disk.
+    """Yield a buffer whose content takes its place at ``path`` once all of it is on disk.
 
     Args:
         path: where the file goes; missing folders are created.
         mode: "wb" or "w" (UTF-8).
 
     Raises:
-        OutputDirError: the folder cannot be written to.
+        OutputDirError: the file cannot be written; then nothing is left of it.
     """
     path = Path(path)
     mkdir_if_missing(path.parent)
-    try:
+    buffer = io.BytesIO() if "b" in mode else io.StringIO()
+    yield buffer
+    value = buffer.getvalue()
+    content = value.encode(errors="backslashreplace") if isinstance(value, str) else value
+    with writing(path, len(content)):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OutputDirError(
-            f'Cannot write to the folder "{path.parent}" ({error.strerror}): choose a writable one'
-        ) from error
-    try:
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
 
 
 def copy_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Copy a file to ``target``, atomically."""
-    with open(source, "rb") as old, atomic_write(target) as new:
-        shutil.copyfileobj(old, new)
+    with atomic_write(target) as new:
+        new.write(Path(source).read_bytes())
 
 
 def _umask() -> int:
@@ -124,18 +145,19 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return node
 
 
-def parse_yaml(text: str, origin: str) -> Any:
+def parse_yaml(text: str, origin: str, loader: Any = _UniqueKeyLoader) -> Any:
     """Return what YAML says, without executing anything that it names.
 
     Args:
         text: the YAML.
         origin: where it comes from, for messages.
+        loader: a class of PyYAML's that is safe.
 
     Raises:
         UserError: it is not YAML, is nested too deeply, or has a key twice in one mapping.
     """
     try:
-        return yaml.load(text, _UniqueKeyLoader)
+        return yaml.load(text, loader)
     except yaml.YAMLError as error:
         raise UserError(f"{origin} is not valid YAML: {error}") from error
     except RecursionError:
@@ -148,6 +170,11 @@ def check_isfile(fpath: str | os.PathLike[str]) -> bool:
     if not exists:
         warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
     return exists
+
+
+def is_utf8(name: str) -> bool:
+    """Return whether UTF-8 can store a name; it cannot where the file system's bytes are others."""
+    return name.encode(errors="ignore").decode() == name
 
 
 def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[str]:

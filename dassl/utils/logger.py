@@ -7,14 +7,16 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from itertools import count
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from dassl.utils.distributed import is_main
-from dassl.utils.files import OutputDirError, mkdir_if_missing
+from dassl.utils.files import OutputDirError, mkdir_if_missing, writing
+from dassl.utils.interrupts import check_signals
 
 
 class Logger:
@@ -25,16 +27,23 @@ class Logger:
         self.file = file
 
     def write(self, text: str) -> int:
-        self.file.write(text)
+        self.record(text)
         return self.terminal.write(text)
 
+    def record(self, text: str) -> None:
+        """Write to the file alone."""
+        with writing(self.file.name):
+            self.file.write(text)
+
     def flush(self) -> None:
-        self.file.flush()
+        with writing(self.file.name):
+            self.file.flush()
         self.terminal.flush()
 
     def close(self) -> None:
         """Close the file; the terminal stays open."""
-        self.file.close()
+        with writing(self.file.name):
+            self.file.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.terminal, name)
@@ -67,23 +76,36 @@ def setup_logger(output: str | os.PathLike[str] | None = None) -> None:
 
 @contextmanager
 def log_to(output: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """Within this context, mirror stdout as :func:`setup_logger` does.
+    """Within this context, mirror stdout into ``log.txt`` as :func:`setup_logger` does.
 
     An exception that leaves it leaves its traceback in the log file.
+
+    Args:
+        output: a folder, whatever its name ends in, or nothing.
     """
     terminal = sys.stdout
-    setup_logger(output)
+    setup_logger(output and os.path.join(output, "log.txt"))
     logger = sys.stdout
     try:
         yield
     except BaseException:
         if isinstance(logger, Logger):
-            logger.file.write(traceback.format_exc())
+            with suppress(OSError):  # a full disk may be the reason
+                logger.record(traceback.format_exc())
+            with suppress(OSError):
+                logger.close()
         raise
     finally:
-        if isinstance(logger, Logger):
-            logger.close()
         sys.stdout = terminal
+    if isinstance(logger, Logger):
+        logger.close()
+
+
+def print_anything() -> None:
+    """From now on, print letters that the terminal's encoding lacks as ``?``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _create(path: str) -> TextIO:
@@ -91,7 +113,9 @@ def _create(path: str) -> TextIO:
     for attempt in count():
         suffix = "" if attempt == 0 else stamp if attempt == 1 else f"{stamp}-{attempt}"
         try:
-            return open(path + suffix, "x", buffering=1, encoding="utf-8")
+            return open(
+                path + suffix, "x", buffering=1, encoding="utf-8", errors="backslashreplace"
+            )
         except FileExistsError:
             continue
         except OSError as error:
@@ -105,7 +129,8 @@ def _create(path: str) -> TextIO:
 class ProgressBar(tqdm):
     """A bar over batches on stderr if that is a terminal, and log lines on stdout.
 
-    Where both would meet on one terminal, the lines go to the log file only.
+    Where both would meet on one terminal, the lines go to the log file only. After each batch,
+    signals are taken.
     """
 
     def __init__(
@@ -114,9 +139,14 @@ class ProgressBar(tqdm):
         hidden = not (is_main() and sys.stderr.isatty())
         super().__init__(iterable, desc=desc, total=total, disable=hidden, leave=False)
 
+    def __iter__(self) -> Iterator[Any]:
+        for batch in super().__iter__():
+            yield batch
+            check_signals()
+
     def log(self, line: str) -> None:
         """Put a line into the log file, and onto stdout unless the bar is shown there."""
         if self.disable or not sys.stdout.isatty():
             print(line)
         elif isinstance(sys.stdout, Logger):
-            sys.stdout.file.write(line + "\n")
+            sys.stdout.record(line + "\n")

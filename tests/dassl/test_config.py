@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import yaml
 from yacs.config import CfgNode as YacsNode
 
 from dassl.config import UnknownConfigKeyError, clean_cfg, get_cfg_default
@@ -78,6 +79,63 @@ def test_bad_values(cfg, tmp_path):
     cfg.freeze()
     with pytest.raises(AttributeError, match="immutable"):
         cfg.merge_from_list(["SEED", 3])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("SEED", 2**64, f"must be {2**64 - 1} or less"),
+        ("DATALOADER.NUM_WORKERS", -1, "must be 0 or more, got -1"),
+        ("DATALOADER.PIXEL_CACHE_MB", -1, "must be 0 or more"),
+        ("DATALOADER.TRAIN_X.BATCH_SIZE", 0, "must be 1 or more, got 0"),
+        ("DATALOADER.TEST.BATCH_SIZE", 0, "must be 1 or more"),
+        ("OPTIM.MAX_EPOCH", -5, "must be 0 or more"),
+        ("OPTIM.LR", ".nan", "must be 0 or more"),
+        ("OPTIM.LR", "null", r"must be a float \(default: 0.0003\), got None"),
+        ("OPTIM.MAX_EPOCH", "null", "must be a int .*, got None"),
+        ("TRAINER.COOP.CTX_INIT", "null", "must be a str .*, got None"),
+        ("TRAINER.COOP.CTX_INIT", "[a]", "must be a str .*, got the list"),
+        ("OUTPUT_DIR", "''", "must be the name of a folder, got ''"),
+        ("OUTPUT_DIR", r'"\udcff"', r"must be UTF-8: rename it, got '\\udcff'"),
+    ],
+)
+def test_a_value_out_of_range_names_key_origin_and_what_is_allowed(
+    cfg, tmp_path, key, value, message
+):
+    path = tmp_path / "file.yaml"
+    path.write_text(f"{key}: {value}")
+    value = yaml.safe_load(str(value))
+    origins = {f'the file "{path}"': lambda: cfg.merge_from_file(path)}
+    origins["the command line"] = lambda: cfg.merge_from_list([key, value])
+    for origin, merge in origins.items():
+        with pytest.raises(UserError, match=f'^"{key}" in {origin} {message}') as caught:
+            merge()
+        assert "\n" not in str(caught.value)
+
+
+WORDS = ["10", "007", "1e3", "1_000", "0x10", "yes", "True", "2024-01-01", "a: 10", "{[1]: 2}"]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_text_may_look_like_something_else(cfg, tmp_path, words):
+    path = tmp_path / "file.yaml"
+    quoted = f"'{words}'" if ":" in words else words
+    path.write_text(f"TRAINER:\n  COOP:\n    CTX_INIT: {quoted}\n")
+    cfg.merge_from_file(path)
+    assert words == cfg.TRAINER.COOP.CTX_INIT
+    cfg.merge_from_list(["OUTPUT_DIR", words, "TRAINER.COOP.CTX_INIT", "'a photo'"])
+    assert (words, "a photo") == (cfg.OUTPUT_DIR, cfg.TRAINER.COOP.CTX_INIT)
+    cfg.merge_from_flags({"OUTPUT_DIR": "None", "DATASET.SOURCE_DOMAINS": ["a"]})
+    assert (cfg.OUTPUT_DIR, cfg.DATASET.SOURCE_DOMAINS) == ("None", ("a",))
+
+
+def test_home_is_found_in_files_and_options(cfg, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "base.yaml").write_text("DATASET:\n  ROOT: ~/data\n")
+    (tmp_path / "file.yaml").write_text("_BASE_: ~/base.yaml\n")
+    cfg.merge_from_file("~/file.yaml")
+    cfg.merge_from_list(["RESUME", "~/run/"])
+    assert (f"{tmp_path}/data", f"{tmp_path}/run/") == (cfg.DATASET.ROOT, cfg.RESUME)
 
 
 def test_file_may_build_on_another(cfg, tmp_path):

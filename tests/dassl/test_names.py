@@ -2,10 +2,16 @@
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from dassl.config import get_cfg_default
-from dassl.utils import UserError
+from dassl.data.datasets import DATASET_REGISTRY, Datum
+from dassl.data.samplers import build_sampler
+from dassl.data.transforms import build_transform
+from dassl.data.transforms.transforms import CHOICES
+from dassl.engine import TrainerXU
+from dassl.utils import UserError, read_image
 
 # Base: CoOp, MaPLe, PromptSRC, KgCoOp and ProGrad.
 NAMES = """
@@ -149,3 +155,69 @@ def test_ramps_and_averages():
     nn.init.zeros_(average.weight), nn.init.ones_(model.weight)
     utils.ema_model_update(model, average, 0.9)
     assert average.weight.item() == pytest.approx(0.1)
+
+
+def test_views_of_training_images(make_trainer):
+    views = ("DATALOADER.K_TRANSFORMS", 3, "DATALOADER.RETURN_IMG0", True)
+    trainer = make_trainer(*views)
+    batch = next(iter(trainer.train_loader_x))
+    assert {"img", "img2", "img3", "img0"} <= batch.keys()
+    assert not torch.equal(batch["img"], batch["img2"])
+    item = trainer.dm.dataset.train_x[int(batch["index"][0])]
+    plain = build_transform(trainer.cfg, is_train=False)(read_image(item.impath))
+    assert torch.equal(batch["img0"][0], plain)
+    assert "img2" not in next(iter(trainer.test_loader))
+
+
+def test_unlabelled_images(make_cfg, monkeypatch):
+    class Both(TrainerXU):
+        def build_model(self):
+            self.model, self.seen = nn.Linear(1, 1), []
+            self.register_model("model", self.model)
+
+        def forward_backward(self, batch_x, batch_u):
+            image, label, unlabelled = self.parse_batch_train(batch_x, batch_u)
+            self.seen.append((len(label), len(unlabelled)))
+            assert self.num_batches == 10 and image.shape[1:] == unlabelled.shape[1:]
+            return {"loss": 0.0}
+
+    opts = ["TRAIN.COUNT_ITER", "train_u", "TEST.NO_TEST", True, "OPTIM.MAX_EPOCH", 1]
+    opts += ["DATALOADER.TRAIN_U.SAME_AS_X", False, "DATALOADER.TRAIN_U.BATCH_SIZE", 2]
+    cfg = make_cfg(*opts)
+    with pytest.raises(UserError, match=r"Toy has none \(train_u\)"):
+        Both(cfg).run_epoch()
+    toy = DATASET_REGISTRY.get("Toy")
+    plain_init = toy.__init__
+
+    def init(self, cfg):
+        plain_init(self, cfg)
+        self.train_u = self.train_x[:20]
+
+    monkeypatch.setattr(toy, "__init__", init)
+    run = Both(cfg)
+    run.train()
+    assert run.seen == [(4, 2)] * 10
+
+
+@pytest.mark.parametrize(
+    ("sampler", "attribute", "options"),
+    [("RandomClassSampler", "label", (6, 0, 3)), ("RandomDomainSampler", "domain", (4, 2, 16))],
+)
+def test_samplers_of_groups(sampler, attribute, options):
+    items = [Datum("", label, label % 2) for label in (0, 1, 2, 3) for _ in range(7)]
+    chosen = build_sampler(sampler, items, *options)
+    order = [index for index, _ in chosen]
+    size = options[0]
+    assert len(order) == len(chosen) == len(set(order)) and len(order) % size == 0
+    for start in range(0, len(order), size):
+        groups = [getattr(items[i], attribute) for i in order[start : start + size]]
+        assert {groups.count(group) for group in groups} == {size // 2}
+    with pytest.raises(UserError, match=f"{attribute}s with"):
+        build_sampler(sampler, items, 100, 2, 50)
+
+
+def test_each_transform(make_cfg):
+    image = Image.new("RGB", (20, 20), "teal")
+    for choice in CHOICES:
+        cfg = make_cfg("INPUT.TRANSFORMS", (choice,), "VERBOSE", False, "INPUT.GB_K", 3)
+        assert build_transform(cfg)(image).shape == (3, 8, 8), choice

@@ -207,8 +207,3 @@ def test_code_of_others_gets_images_one_by_one(make_cfg):
         dm = DataManager(make_cfg(), **options)
         assert type(dm.train_loader_x) is type(dm.test_loader) is DataLoader
         assert len(list(dm.train_loader_x)) == 5
-
-
-def test_a_negative_size_is_refused(make_cfg, images):
-    with pytest.raises(ValueError, match=f"{KEY} is -1"):
-        loader(make_cfg(KEY, -1), images)

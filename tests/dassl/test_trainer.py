@@ -285,6 +285,21 @@ def test_interrupted_run_of_other_configuration_is_not_resumed(make_trainer):
         make_trainer("OPTIM.LR", 0.5).train()
 
 
+def test_resume_with_weights_that_are_no_numbers_saves_nothing(make_trainer, tmp_path):
+    interrupt(make_trainer("TRAIN.CHECKPOINT_FREQ", 1), 2)
+    folder = tmp_path / "out" / "learner"
+    path = folder / "model.pth.tar-2"
+    state = torch.load(path, weights_only=True)
+    state["state_dict"]["2.bias"].fill_(torch.nan)
+    torch.save(state, path)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(CheckpointError, match="2.bias in .*model.pth.tar-2.* NaN"):
+        make_trainer("TRAIN.CHECKPOINT_FREQ", 1).train()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    with pytest.raises(CheckpointError, match="2.bias in .*model.pth.tar-2.* NaN"):
+        make_trainer(out="evaluation").load_model(str(tmp_path / "out"), epoch=2)
+
+
 def test_damaged_record(make_trainer, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "results.json").write_text("{")

@@ -43,6 +43,15 @@ def test_gradient_passes_and_the_state_is_that_of_the_plain_module(learner, make
     assert type(remove_(other)) is type(plain) and torch.equal(other.ctx, plain.ctx)
 
 
+def test_half_precision_is_read_and_the_latent_weights_are_in_full(learner):
+    add_noise_(learner.half(), 0.01)
+    draw_noise_(learner)
+    learner.ctx.sum().backward()
+    latent = learner.parametrizations.ctx.original
+    assert learner.ctx.dtype == learner.eval().ctx.dtype == torch.float16
+    assert latent.dtype == latent.grad.dtype == torch.float32
+
+
 def test_no_noise_draws_no_random_numbers(learner):
     plain = learner.ctx.detach().clone()
     add_noise_(learner, 0.0)

@@ -113,7 +113,7 @@ def edit(rng, node):
     spot = rng.choice(spots)
     index = rng.randrange(len(spot))
     item, action = spot[index], rng.choice(["set", "set", "drop", "double", "rename"])
-    oddity = rng.choice(ODDITIES)
+    oddity = copy.deepcopy(rng.choice(ODDITIES))
     if action == "drop":
         del spot[index]
     elif action == "double":

@@ -23,15 +23,6 @@ time.sleep(float(sys.argv[2]))
 """
 
 
-@pytest.fixture(autouse=True)
-def _handlers():
-    requests = (signal.SIGTERM, signal.SIGHUP)
-    handlers = [signal.getsignal(request) for request in requests]
-    yield
-    for request, handler in zip(requests, handlers, strict=True):
-        signal.signal(request, handler)
-
-
 def test_slots_take_turns_at_gpus_and_share_the_cores(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
@@ -70,8 +61,9 @@ def test_each_slot_runs_the_command_and_logs_its_stderr(monkeypatch, tmp_path):
 def test_a_request_to_stop_reaches_the_processes(tmp_path, request_):
     (tmp_path / "out").mkdir()
     program = (
-        "import sys; from pathlib import Path; from sweeps.slots import run_side_by_side;"
-        "run_side_by_side(sys.argv[2:], 2, Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from sweeps.slots import run_side_by_side\n"
+        "from dassl.utils import exit_on_signals\n"
+        "with exit_on_signals(): run_side_by_side(sys.argv[2:], 2, Path(sys.argv[1]))"
     )
     child = [sys.executable, "-c", CHILD, str(tmp_path / "out"), "60"]
     command = [sys.executable, "-c", program, str(tmp_path / "logs"), *child]
@@ -81,7 +73,8 @@ def test_a_request_to_stop_reaches_the_processes(tmp_path, request_):
             time.sleep(0.05)
         parent.send_signal(request_)
         _, stderr = parent.communicate(timeout=30)
-    assert "KeyboardInterrupt" in stderr
+    assert parent.returncode == 128 + request_
+    assert stderr == "interrupted: the same command goes on from here\n"
     for file in (tmp_path / "out").iterdir():
         with pytest.raises(ProcessLookupError):
             os.kill(int(file.name), 0)

@@ -139,7 +139,7 @@ def test_failing_runs_are_recorded_and_do_not_stop_the_rest(sweep, quick, tmp_pa
     ("opts", "message"),
     [
         ({"OPTIM.LRR": 1}, 'Unknown config key "OPTIM.LRR".*did you mean "OPTIM.LR"'),
-        ({"OPTIM.LR": "high"}, '"OPTIM.LR" in the options must be a float'),
+        ({"OPTIM.LR": "high"}, '"OPTIM.LR" in the command line must be a float'),
         ({"TRAINER.QPROMPT.INTERVAL": 0}, "TRAINER.QPROMPT: interval must be .* got 0"),
     ],
 )

@@ -266,35 +266,6 @@ def test_weights_of_epochs_need_a_width(build, std):
         build("PromptSRC", "", opts=["TRAINER.PROMPTSRC.GPA_STD", std])
 
 
-# ---- training
-
-
-@pytest.mark.parametrize(
-    ("trainer", "precision"), [*((name, "fp32") for name in ALL), ("QPromptSRC", "bf16")]
-)
-def test_saved_run_evaluates_as_it_ended(build, tmp_path, result, trainer, precision):
-    plain = trainer.removeprefix("Q")
-    options = [f"TRAINER.{plain.upper()}.PREC", precision]
-    run = build(trainer, tmp_path / "run", opts=options)
-    before = {name: weight.clone() for name, weight in learned(run).items()}
-    run.train()
-    assert not any(torch.equal(weight, before[name]) for name, weight in learned(run).items())
-    folder = tmp_path / "run" / folder_of(trainer)
-    saved = torch.load(folder / "model.pth.tar-2", weights_only=True)["state_dict"]
-    if trainer.startswith("Q"):
-        sources = [(trainer, tmp_path / "run"), (plain, folder / "prompt.safetensors")]
-    else:
-        sources = [(trainer, tmp_path / "run")]
-        assert list(saved) == [name for name, _ in EXPECTED[trainer]]
-    for number, (name, source) in enumerate(sources):
-        again = build(name, tmp_path / f"{number}", opts=options)
-        again.load_model(str(source))
-        assert torch.equal(logits(again), logits(run))
-        again.test()
-        metrics = result(tmp_path / f"{number}")["metrics"]
-        assert metrics == result(tmp_path / "run")["metrics"]
-
-
 # ---- PromptSRC's average
 
 

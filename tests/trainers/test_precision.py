@@ -12,9 +12,11 @@ CLASSES = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registe
 TRAINERS = [
     name
     for name, trainer in CLASSES.items()
-    if issubclass(trainer, base.PromptTrainer) and trainer.__module__.startswith("trainers.")
+    if issubclass(trainer, base.PromptTrainer)
+    and trainer.__module__.startswith("trainers.")
+    and name != "TipAdapter"  # which trains nothing
 ]
-DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "amp": torch.float32}
+DTYPES = {"fp16": torch.float16, "amp": torch.float32}
 BRIEF = ["OPTIM.MAX_EPOCH", 1, "OPTIM.WARMUP_EPOCH", -1, "TEST.NO_TEST", True]
 
 
@@ -30,11 +32,21 @@ def test_training_moves_all_that_is_trained(build, tmp_path, trainer, precision)
     options = [f"TRAINER.{CLASSES[trainer].node}.PREC", precision, *BRIEF]
     run = build(trainer, tmp_path, opts=options)
     assert clip.compute_dtype(run.model.backbone) == DTYPES[precision]
-    trained = [p for p in run.model.parameters() if p.requires_grad]
-    before = [p.detach().clone() for p in trained]
+    step, start = run.forward_backward, []
+
+    def trained():
+        return [p for p in run.model.parameters() if p.requires_grad]
+
+    def forward_backward(batch):
+        start[:] = start or [p.detach().clone() for p in trained()]
+        return step(batch)
+
+    run.forward_backward = forward_backward
     run.train()
-    for parameter, start in zip(trained, before, strict=True):
-        moved = (parameter != start).float().mean()
+    pairs = [pair for pair in zip(trained(), start, strict=True) if pair[0].grad is not None]
+    assert pairs
+    for parameter, before in pairs:
+        moved = (parameter != before).float().mean()
         assert parameter.isfinite().all() and moved > 0
         if issubclass(CLASSES[trainer], Quantized) or precision == "amp":
             assert parameter.dtype == torch.float32

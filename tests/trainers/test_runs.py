@@ -1,12 +1,16 @@
-"""Whole runs of the learners that add a loss or an adapter: the same number from every file."""
+"""Whole runs of learners: the same number from every file."""
 
 import pytest
+import torch
 
 PLAIN = {
     "KgCoOp": "prompt_learner",
     "ProGrad": "prompt_learner",
     "CLIPAdapter": "clip_adapter",
     "TipAdapterF": "tip_adapter",
+    "VPT": "prompt_learner",
+    "IVLP": "VLPromptLearner",
+    "PromptSRC": "VLPromptLearner",
 }
 
 
@@ -57,3 +61,20 @@ def test_an_interrupted_run_goes_on_to_the_same_end(build, tmp_path, result, tra
     build(trainer, tmp_path / "parts", opts=opts).train()
     parts, whole = (result(tmp_path / name) for name in ("parts", "whole"))
     assert parts["metrics"] == whole["metrics"] and parts.get("beta") == whole.get("beta")
+
+
+@pytest.mark.parametrize("trainer", ["QKgCoOp", "QProGrad", "QCLIPAdapter", "QTipAdapterF"])
+@pytest.mark.parametrize(
+    ("device", "precision"),
+    [
+        ("cpu", "bf16"),
+        *[pytest.param("cuda", p, marks=pytest.mark.gpu) for p in ("fp16", "bf16", "amp")],
+    ],
+)
+def test_precisions_train(build, tmp_path, result, trainer, device, precision):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    nodes = ("COOP", "CLIPADAPTER", "TIPADAPTER")
+    opts = [word for node in nodes for word in (f"TRAINER.{node}.PREC", precision)]
+    build(trainer, tmp_path, opts=[*opts, "USE_CUDA", device == "cuda"]).train()
+    assert result(tmp_path)["metrics"]["accuracy"] > 50

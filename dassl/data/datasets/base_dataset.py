@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from dassl.utils import UserError, check_choice
+from dassl.utils import UserError, check_choice, is_utf8
 
 
 @dataclass(slots=True)
@@ -58,7 +58,8 @@ class DatasetBase:
             the published one.
 
     Raises:
-        UserError: a label has two names, or a label between 0 and the largest has none.
+        UserError: a label has two names or one that is not UTF-8, or a label between 0 and the
+            largest has none.
     """
 
     dataset_dir = ""
@@ -106,6 +107,8 @@ class DatasetBase:
                     f'Label {item.label} is called both "{names[item.label]}" and '
                     f'"{item.classname}" (at "{item.impath}")'
                 )
+        if unstorable := [name for name in names.values() if not is_utf8(name)]:
+            raise UserError(f"The class name {unstorable[0]!a} is not UTF-8: rename its folder")
         if missing := set(range(max(names, default=-1) + 1)) - names.keys():
             raise UserError(
                 f"Labels must count from 0 without gaps, but no item has {sorted(missing)[:10]}"
