@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError
+from dassl.utils import UserError, print_anything
 
 from .check import NAMES
 from .lists import write_shots
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--shots", type=int, required=True, help="training images of each class")
     parser.add_argument("--seed", type=int, required=True)
     args = parser.parse_args(argv)
+    print_anything()
     if args.shots < 1 or args.seed < 0:
         parser.error("--shots must be 1 or more, and --seed 0 or more")
     dataset = DATASET_REGISTRY.get(args.name).at(args.root)
