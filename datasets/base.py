@@ -25,6 +25,8 @@ from .splits import (
     write_split,
 )
 
+SHOTS_FOLDER = "split_fewshot"  # of lists of shots, in the folder of a data set
+
 
 class SplitDataset(DatasetBase):
     """A data set with a fixed split: read from its JSON file, or made once and saved there.
@@ -134,7 +136,7 @@ class SplitDataset(DatasetBase):
 
     def shots_path(self, shots: int, seed: int) -> str:
         """Return where a list of shots would be."""
-        return self.path("split_fewshot", f"shot_{shots}-seed_{seed}.csv")
+        return self.path(SHOTS_FOLDER, f"shot_{shots}-seed_{seed}.csv")
 
     def few_shot(self, splits: Splits, shots: int, seed: int) -> Splits:
         """Draw the few-shot subsets from the full split, or take those of a list."""

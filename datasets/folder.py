@@ -10,7 +10,7 @@ from itertools import chain
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import short_repr
 
-from .base import SplitDataset
+from .base import SHOTS_FOLDER, SplitDataset
 from .items import class_folders, items_of_folders, items_of_list, split_items
 from .lists import read_rows
 from .splits import SplitError, Splits, check_classes, check_images, check_labels, read_valid_json
@@ -59,9 +59,13 @@ class Folder(SplitDataset):
         self.evaluation_only = True
         return Splits(splits.test, [], splits.test)
 
+    def _folders(self) -> list[str]:
+        return [name for name in class_folders(self.image_dir) if name != SHOTS_FOLDER]
+
     def _unsplit(self) -> list[Datum]:
-        folders = class_folders(self.image_dir)
-        return self._listed().get("") or items_of_folders(self.image_dir, self._classnames(folders))
+        return self._listed().get("") or items_of_folders(
+            self.image_dir, self._classnames(self._folders())
+        )
 
     def _check_is_current(self, splits: Splits) -> None:
         present = self._unsplit()
@@ -110,7 +114,7 @@ class Folder(SplitDataset):
 
     def _foldered(self) -> dict[str, list[Datum]]:
         """Return the images in folders of parts, by part; nothing if there are no such folders."""
-        folders = class_folders(self.image_dir)
+        folders = self._folders()
         within = {name: class_folders(self.path(name)) for name in folders}
         parts = self._by_part(
             (name.lower(), name)

@@ -6,7 +6,7 @@ import os
 
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 
-from .base import SplitDataset
+from .base import SHOTS_FOLDER, SplitDataset
 from .fewshot import few_shot
 from .items import items_of_folders
 from .lists import pick
@@ -44,7 +44,7 @@ class ImageNet(ImageNetFunctions, SplitDataset):
 
         CoOp lists a folder in the order of the file system, which decides what a seed draws.
         """
-        drawn = self.path("split_fewshot", f"shot_{shots}-seed_{seed}.pkl")
+        drawn = self.path(SHOTS_FOLDER, f"shot_{shots}-seed_{seed}.pkl")
         if shots > 0 and os.path.isfile(drawn):
             return splits._replace(train=self._pickled(drawn, splits))
         listed = self.path("preprocessed.pkl")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError
+from dassl.utils import UserError, print_anything
 
 from .check import NAMES
 from .lists import write_shots
@@ -19,19 +19,21 @@ from .lists import write_shots
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m datasets.shots", description=__doc__)
-    parser.add_argument("name", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
+    names = [*NAMES, "Folder"]
+    parser.add_argument("name", metavar="NAME", choices=names, help=", ".join(names))
     parser.add_argument("--root", required=True, help="the folder that holds the data sets")
     parser.add_argument("--shots", type=int, required=True, help="training images of each class")
     parser.add_argument("--seed", type=int, required=True)
     args = parser.parse_args(argv)
+    print_anything()
     if args.shots < 1 or args.seed < 0:
         parser.error("--shots must be 1 or more, and --seed 0 or more")
     dataset = DATASET_REGISTRY.get(args.name).at(args.root)
-    if dataset.evaluation_only:
-        parser.error(f"{args.name} has no training images")
     try:
         splits = dataset.load()
         shots = dataset.few_shot(splits, args.shots, args.seed)
+        if dataset.evaluation_only:
+            raise UserError(f"{args.name} has no training images to draw shots from")
         path = dataset.shots_path(args.shots, args.seed)
         write_shots(path, shots, splits, dataset.image_dir)
     except (UserError, FileExistsError) as error:

@@ -47,8 +47,12 @@ class TorchFunction:
         pass
 
 
-class Unpickler(pickle.Unpickler):
-    """An unpickler that knows tensors and ordered dicts only."""
+class Unpickler(pickle._Unpickler):
+    """An unpickler that knows tensors and ordered dicts only.
+
+    It is the one in Python, because that in C makes room for any number that a damaged file gives
+    to an object, up to dozens of gigabytes.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):

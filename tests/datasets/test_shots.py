@@ -5,12 +5,15 @@ from __future__ import annotations
 import copyreg
 import os
 import pickle
+import tracemalloc
+from random import Random
 
 import pytest
 
 import datasets
 from dassl.data.datasets import base_dataset
 from datasets import ImageNet
+from datasets.pickled import read_pickled_items
 from datasets.shots import main
 from datasets.splits import SplitError
 
@@ -114,6 +117,30 @@ def test_pickles_of_something_else(own_stand_ins, make_cfg, content):
         ImageNet(make_cfg(own_stand_ins, shots=1))
 
 
+def test_a_damaged_number_takes_no_memory(tmp_path):
+    path = tmp_path / "preprocessed.pkl"
+    path.write_bytes(b"\x80\x02}r\xff\xff\xff\x00.")  # an empty dict as object 16,777,215
+    tracemalloc.start()
+    with pytest.raises(SplitError):
+        read_pickled_items(str(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_damaged_pickles_are_named(write_pickle, own_stand_ins):
+    path = write_pickle("preprocessed.pkl", ImageNet.at(str(own_stand_ins)).find().train)
+    whole, random = path.read_bytes(), Random(0)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        damaged[random.randrange(len(whole))] = random.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_pickled_items(str(path))
+        except SplitError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+
+
 def test_pickles_that_do_not_fit(own_stand_ins, make_cfg, write_pickle):
     items = ImageNet.at(str(own_stand_ins)).find().train
     write_pickle("preprocessed.pkl", items)
@@ -142,6 +169,16 @@ def test_written_and_read_back(own_stand_ins, make_cfg, capsys, name):
     assert main(command) == 1 and "exists; delete it first" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("layout", ["cat dog", "train/cat test/cat"])
+def test_shots_of_ones_own_images(tmp_path, make_images, make_cfg, layout):
+    for folder in layout.split():
+        make_images(tmp_path / folder, 10)
+    drawn = datasets.Folder(make_cfg(tmp_path, shots=2, seed=5))
+    assert main(["Folder", "--root", str(tmp_path), "--shots", "2", "--seed", "5"]) == 0
+    read = datasets.Folder(make_cfg(tmp_path, shots=2, seed=5))
+    assert (read.classnames, read.train_x) == (drawn.classnames, drawn.train_x)
+
+
 def test_a_list_comes_before_a_pickle(own_stand_ins, make_cfg, write_pickle):
     items = ImageNet.at(str(own_stand_ins)).find().train
     path = write_pickle("split_fewshot/shot_1-seed_1.pkl", items[::5])
@@ -163,17 +200,17 @@ def test_lists_that_do_not_fit(own_stand_ins, make_cfg, capsys):
         datasets.UCF101(make_cfg(own_stand_ins, shots=1))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["ImageNetA", "--shots", "1", "--seed", "1"], "ImageNetA has no training images"),
-        (["EuroSAT", "--shots", "0", "--seed", "1"], "--shots must be 1 or more"),
-    ],
-)
-def test_arguments(tmp_path, capsys, arguments, message):
+def test_evaluation_alone_has_no_shots(own_stand_ins, make_images, capsys):
+    make_images(own_stand_ins / "own" / "test" / "cat", 2)
+    for name, root in (("ImageNetA", own_stand_ins), ("Folder", own_stand_ins / "own")):
+        assert main([name, "--root", str(root), "--shots", "1", "--seed", "1"]) == 1
+        assert f"error: {name} has no training images" in capsys.readouterr().err
+
+
+def test_numbers_that_draw_nothing(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        main([*arguments, "--root", str(tmp_path)])
-    assert message in capsys.readouterr().err
+        main(["EuroSAT", "--shots", "0", "--seed", "1", "--root", str(tmp_path)])
+    assert "--shots must be 1 or more" in capsys.readouterr().err
 
 
 def test_a_data_set_that_is_not_there(tmp_path, capsys):
