@@ -41,7 +41,7 @@ def normal_levels(x: Tensor, k: int) -> Tensor:
     values: Tensor = torch.unique(x.float())
     if len(values) <= k:
         return uniform_levels(values, k)
-    std, mean = torch.std_mean(x.float(), correction=0)
+    std, mean = torch.std_mean(x.float(), unbiased=False)
     standard: Tensor = torch.special.ndtri(_cell_centres(values, k))
     return mean + std * standard
 

@@ -274,6 +274,13 @@ def test_half_precision_has_latent_weights_in_full_precision(learner, dtype, pat
     assert torch.equal(weight, value)
 
 
+def test_latent_weights_can_be_kept_in_half_precision(learner):
+    quantize_(learner.half(), 2).half()
+    assert latent(learner).dtype == learner.ctx.dtype == torch.float16
+    learner.ctx = torch.linspace(0, 1, 256).reshape(4, 64)
+    assert latent(learner)[-1, -1] == 1 and len(learner.ctx.float().unique()) == 4
+
+
 def test_assignment_sets_the_latent_weights(learner):
     quantize_(learner, 1)
     held = latent(learner)

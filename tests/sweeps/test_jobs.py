@@ -165,9 +165,9 @@ def test_defaults_are_the_papers_settings_and_data_sets(protocol):
         assert epochs["eurosat", "CoOp"] == 200
 
 
-@pytest.mark.parametrize("trainer", ["CoOp", "QCoOp"])
+@pytest.mark.parametrize("trainer", ["CoOp", "QCoOp", "ProGrad"])
 def test_few_shot_epochs_follow_the_shots(trainer):
-    """As in CoOp's paper, section 4.1, unless a configuration or its epochs are named."""
+    """As in the papers of CoOp and ProGrad, unless a configuration or its epochs are named."""
     common = {"datasets": ("eurosat", "imagenet"), "shots": (1, 2, 4, 8, 16)}
 
     def epochs(**options):

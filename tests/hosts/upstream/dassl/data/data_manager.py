@@ -1,7 +1,6 @@
 """Loaders of batches of dicts."""
 
 import torch
-from PIL import Image
 
 from dassl.data.datasets import build_dataset
 
@@ -16,6 +15,8 @@ class Images(torch.utils.data.Dataset):
         return len(self.items)
 
     def __getitem__(self, index):
+        from PIL import Image  # the tests of the library alone do without
+
         item = self.items[index]
         image = self.transform(Image.open(item.impath).convert("RGB"))
         return {"img": image, "label": item.label, "domain": item.domain, "impath": item.impath}
@@ -25,7 +26,7 @@ class DataManager:
     """The data set of a configuration and its loaders."""
 
     def __init__(self, cfg):
-        from torchvision import transforms  # the tests of the library alone do without
+        from torchvision import transforms
 
         self.dataset = build_dataset(cfg)
         self.num_classes, self.lab2cname = self.dataset.num_classes, self.dataset.lab2cname
