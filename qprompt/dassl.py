@@ -92,13 +92,13 @@ def own_nodes(trainer_class: Type[Any], trainers: Mapping[str, Any]) -> Dict[str
         trainers: the nodes of all trainers, by name, as in cfg.TRAINER.
 
     Returns:
-        Those named like the class or a base of it, or as its `node` says (without any: all), and
-        QPROMPT if it is quantized.
+        What its `node` names, or else the nodes named like the class or a base of it, or else all;
+        and QPROMPT if it is quantized.
     """
     nodes = {name: node for name, node in trainers.items() if isinstance(node, Mapping)}
     quantization = nodes.pop("QPROMPT", None)
-    names = {c.__name__.upper() for c in trainer_class.__mro__}
-    names.add(getattr(trainer_class, "node", ""))
+    named = {c.__name__.upper() for c in trainer_class.__mro__}
+    names = {getattr(trainer_class, "node", "")} & nodes.keys() or named
     own = {name: node for name, node in nodes.items() if name in names} or nodes
     if quantization is not None and issubclass(trainer_class, Quantized):
         own["QPROMPT"] = quantization

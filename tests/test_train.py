@@ -353,7 +353,7 @@ def test_folder_may_have_any_name(main, tmp_path, monkeypatch, name):
     name = name if name[0] == "~" else f"{tmp_path}/{name}"
     with pytest.raises(SystemExit, match="as far as this"):
         main("ZeroshotCLIP", name)
-    assert [path.name for path in Path(name).expanduser().iterdir()] == ["log.txt"]
+    assert {path.name for path in Path(name).expanduser().iterdir()} == {".lock", "log.txt"}
 
 
 def test_an_output_folder_without_a_name_is_refused(main):

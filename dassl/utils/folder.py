@@ -7,7 +7,7 @@ import re
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dassl.utils.distributed import is_main
@@ -101,8 +101,10 @@ def _locked(path: Path) -> Iterator[None]:
                 f'Cannot lock "{path}" ({error.strerror}): choose an output folder on a file '
                 "system with locks"
             ) from error
-        file.truncate(0)
-        print(f"process {os.getpid()} on {socket.gethostname()}", file=file, flush=True)
+        holder = f"process {os.getpid()} on {socket.gethostname()}\n"
+        with suppress(OSError):  # of a full disk: the lock itself needs no room
+            file.truncate(0)
+            os.write(file.fileno(), holder.encode())
         yield
 
 

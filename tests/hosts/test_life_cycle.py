@@ -89,7 +89,7 @@ def test_evaluation_repeats_what_training_ended_with(host, learner, mode, final,
     node = {"CTX_INIT": "a photo of a", "N_CTX": 4}
     assert json.loads(metadata.pop("settings")) == {
         getattr(host.trainers, learner).node: node,
-        "QPROMPT": {"BITS": 2, "MODE": mode},
+        "QPROMPT": {"BITS": ADAPTIVE["BITS"], "MODE": mode},
     }
     assert metadata == {
         "trainer": "Q" + learner,

@@ -33,8 +33,10 @@ def without_settings(path):
     """Write a packed prompt as version 0.1.0 did."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = {key: value for key, value in file.metadata().items() if key != "settings"}
-    save_file(tensors, path, metadata)
+        metadata = file.metadata()
+    for key in ("settings", "sha256"):
+        del metadata[key]
+    save_file(tensors, path, {**metadata, "format_version": "1"})
 
 
 def settings(*flags):
