@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os.path as osp
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -22,13 +24,14 @@ from dassl.utils import (
     collect_env_info,
     distributed,
     exit_on_signals,
+    hold,
     log_to,
     print_anything,
     set_random_seed,
 )
 from sweeps import SweepError
-from trainers.config import extend_cfg
 from trainers.features import FeatureCache
+from trainers.settings import take_settings
 
 # what a user can put right, files that the system refuses included; anything else is a mistake of
 # ours and shows its traceback
@@ -54,6 +57,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--eval-only", action="store_true", help="test a trained model")
     add("--model-dir", type=home, default="", help="run to evaluate: its folder or a packed file")
     add("--load-epoch", type=int, help="epoch to evaluate; default: best, else the last")
+    add("--use-given-settings", action="store_true", help="evaluate unlike the run was trained")
     add("--no-train", action="store_true", help="build everything, train nothing")
     add("--no-feature-cache", action="store_true", help="neither use nor keep image features")
     add("--clear-feature-cache", action="store_true", help="delete the kept features, and exit")
@@ -64,9 +68,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
-    """Merge, in this order: defaults, data-set file, trainer file, flags, ``opts``; then freeze."""
+    """Merge, in this order: defaults, data-set file, trainer file, flags, ``opts``; then freeze.
+
+    An evaluation takes the settings that shape the prompt from the run that trained it.
+    """
     cfg = get_cfg_default()
-    extend_cfg(cfg)
+    default = cfg.clone()
     for path in (args.dataset_config_file, args.config_file):
         if path:
             cfg.merge_from_file(path)
@@ -85,6 +92,10 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     }
     cfg.merge_from_flags({key: value for key, value in flags.items() if value is not None})
     cfg.merge_from_list(args.opts)
+    if args.eval_only and not args.use_given_settings:
+        given = [key for key, value in flags.items() if value is not None] + args.opts[::2]
+        weights = args.model_dir or cfg.MODEL.INIT_WEIGHTS
+        take_settings(cfg, default, given, weights, args.load_epoch)
     cfg.freeze()
     return cfg
 
@@ -92,7 +103,13 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
 def run(args: argparse.Namespace, cache: Cache | None = None) -> None:
     """Train or evaluate; ``cache``, shared with other runs, makes no difference to the results."""
     cfg = setup_cfg(args)
-    with distributed.process_group(cfg.USE_CUDA), log_to(cfg.OUTPUT_DIR):
+    folder = cfg.OUTPUT_DIR
+    with (
+        distributed.process_group(cfg.USE_CUDA),
+        hold(folder, required=False),
+        log_to(folder),
+        gpu_missing(cfg),
+    ):
         set_random_seed(cfg.SEED)
         use_cuda = choose_device(cfg).type == "cuda"
         torch.backends.cudnn.benchmark = use_cuda
@@ -110,6 +127,20 @@ def run(args: argparse.Namespace, cache: Cache | None = None) -> None:
             trainer.test()
         elif not args.no_train:
             trainer.train()
+
+
+@contextmanager
+def gpu_missing(cfg: CfgNode) -> Iterator[None]:
+    """Say so in one line where a trainer's own ``.cuda()`` finds no GPU."""
+    try:
+        yield
+    except (AssertionError, RuntimeError) as error:
+        if torch.cuda.is_available() or not re.search("CUDA|NVIDIA", str(error)):
+            raise
+        raise UserError(
+            f"{cfg.TRAINER.NAME} puts tensors on a GPU by itself (.cuda()), and there is none: run "
+            "it on a machine that has one"
+        ) from error
 
 
 def run_unless_finished(argv: Sequence[str], cache: Cache) -> None:

@@ -59,7 +59,7 @@ def read_names(path: Path | None, least: int) -> list[str]:
     Raises:
         OSError, UserError: there is no such file, or there are fewer than ``least``.
     """
-    lines = path.read_text(encoding="utf-8").splitlines() if path else IMAGENET_CLASSNAMES
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if path else IMAGENET_CLASSNAMES
     names = [line for line in lines if line]
     if len(names) < least:
         raise UserError(f"{path or 'ImageNet'} has {len(names)} class names, not {least}")

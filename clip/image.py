@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from open_clip.model import CLIP
 from open_clip.transformer import VisionTransformer
@@ -57,7 +60,16 @@ def encode_image(model: CLIP, images: Tensor, prompts: Prompts | None = None) ->
     learned, deep = (None, ()) if prompts is None else (prompts.image, prompts.deep_image)
     if learned is None and not takes_prompts(model):
         return model.encode_image(images)
-    tower = vision_tower(model)
+    return run_tower(vision_tower(model), images, learned, deep)
+
+
+def run_tower(tower: Any, images: Tensor, learned: Tensor | None, deep: Sequence[Tensor]) -> Tensor:
+    """Run a vision transformer with learned tokens beside those of the patches.
+
+    Args:
+        tower: with the parts of open_clip's ``VisionTransformer``.
+        images, learned, deep: as for :func:`encode_image`.
+    """
     x = tower.conv1(images).flatten(2).transpose(1, 2)
     x = torch.cat([tower.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
     x = x + tower.positional_embedding.to(x.dtype)

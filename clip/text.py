@@ -150,17 +150,26 @@ def count_common(tokens: Tensor) -> int:
     return min(same, int(tokens.argmax(dim=-1).min()))
 
 
-def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
-    """Encode token ids into features, not normalised.
+def embed_texts(model: CLIP, tokens: Tensor) -> Prompts:
+    """Turn token ids into prompts.
 
     Args:
         model: an open_clip CLIP model.
         tokens: (n, context_length) ids as :func:`clip.tokenize` returns them.
-
-    Returns:
-        (n, embed_dim), equal to the model's own ``encode_text`` over all positions.
     """
     ends, common = tokens.argmax(dim=-1), count_common(tokens)
     embedded = embed_tokens(model, tokens[:, : int(ends.max()) + 1])
     lengths = tuple((ends + 1 - common).tolist())
-    return encode_prompts(model, Prompts(embedded[:1, :common], embedded[:, common:], lengths))[0]
+    return Prompts(embedded[:1, :common], embedded[:, common:], lengths)
+
+
+def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
+    """Encode token ids into features, not normalised.
+
+    Args:
+        model, tokens: as for :func:`embed_texts`.
+
+    Returns:
+        (n, embed_dim), equal to the model's own ``encode_text`` over all positions.
+    """
+    return encode_prompts(model, embed_texts(model, tokens))[0]

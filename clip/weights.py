@@ -5,10 +5,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import pickle
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import open_clip
@@ -29,6 +33,7 @@ from clip.errors import ClipError, WeightsNotFoundError
 OPENAI_NAMES = ("RN50", "RN101", "ViT-B/32", "ViT-B/16", "ViT-L/14")
 PRECISIONS = ("fp32", "fp16", "bf16")
 TINY_NAME = "tiny"
+WRAPPERS = ("model", "model_state_dict", "state_dict")  # keys below which files keep weights
 
 
 def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu") -> CLIP:
@@ -42,8 +47,10 @@ def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu")
             - ``architecture:pretrained``, both in open_clip's names, such as
               ``ViT-B-32:laion2b_s34b_b79k``; ``pretrained`` may be a file of that architecture;
             - a file with weights in OpenAI's layout: OpenAI's TorchScript archive, or a plain state
-              dict as ``.pt`` or ``.safetensors``; the activation is taken to be QuickGELU, so give
-              weights that were trained with GELU (LAION's) as ``architecture:file``;
+              dict as ``.pt`` or ``.safetensors``, also of a DataParallel and below the key
+              ``model_state_dict``, ``state_dict`` or ``model``; the activation is taken to be
+              QuickGELU, so give weights that were trained with GELU (LAION's) as
+              ``architecture:file``;
             - ``tiny``: the embedded model.
         precision: ``fp32``, ``fp16`` or ``bf16``. In half precision the layer norms and embeddings
             stay in float32, as in OpenAI's models.
@@ -107,32 +114,59 @@ def _openai_file(name: str) -> Path:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Read a state dict in OpenAI's layout from a TorchScript archive or a plain file."""
+    state = _weights(_load_file(path), path)
+    if not {"text_projection", "token_embedding.weight", "positional_embedding"} <= state.keys():
+        raise ClipError(
+            f"{path} holds no CLIP in OpenAI's layout (first keys: {short(sorted(state)[:3])}); "
+            "for weights of another open_clip architecture give 'architecture:path'"
+        )
+    return state
+
+
+def _load_file(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
-            state: dict[str, Any] = load_file(path)
-        elif _is_torchscript(path):
+            return load_file(path)
+        if any(entry.endswith("/constants.pkl") for entry in _verified_entries(path)):
             with warnings.catch_warnings():
                 # Deprecated by PyTorch, yet OpenAI's weights exist in this format alone.
                 warnings.simplefilter("ignore")
-                state = torch.jit.load(path, map_location="cpu").state_dict()
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+                return torch.jit.load(path, map_location="cpu").state_dict()
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ClipError(f"{path} cannot be read as model weights: {error}") from error
-    state = state.get("state_dict", state)
-    if not {"text_projection", "token_embedding.weight", "positional_embedding"} <= state.keys():
-        raise ClipError(
-            f"{path} holds no CLIP in OpenAI's layout (first keys: {sorted(state)[:3]}); for "
-            "weights of another open_clip architecture give 'architecture:path'"
-        )
-    return dict(state)
+        reason = str(error).partition("\n")[0][:300]
+        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+            reason = (
+                "it pickles objects, such as a whole model, and unpickling them could run any code."
+                " Where you trust it, load it yourself, and save its weights alone with "
+                "torch.save(model.state_dict(), file)"
+            )
+        raise ClipError(f"{path} cannot be read as model weights: {reason}") from error
 
 
-def _is_torchscript(path: Path) -> bool:
+def _verified_entries(path: Path) -> list[str]:
+    """Return the names in an archive after comparing its checksums, which PyTorch does not."""
     if not zipfile.is_zipfile(path):
-        return False
+        return []
     with zipfile.ZipFile(path) as archive:
-        return any(entry.endswith("/constants.pkl") for entry in archive.namelist())
+        if damaged := archive.testzip():
+            raise ClipError(f"the checksum of {damaged} is another; copy or download it again")
+        return archive.namelist()
+
+
+def _weights(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """Return the state dict that a file holds, wherever it is in it, without "module."."""
+    for key in WRAPPERS:
+        if isinstance(loaded, dict):
+            loaded = loaded.get(key, loaded)
+    if not isinstance(loaded, dict):
+        raise ClipError(f"{path} holds a {type(loaded).__name__}, not weights by name")
+    tensors = ((str(name), value) for name, value in loaded.items() if isinstance(value, Tensor))
+    state = {name.removeprefix("module."): tensor for name, tensor in tensors}
+    for name, tensor in state.items():
+        if not name.endswith("mask") and not torch.isfinite(tensor).all():
+            raise ClipError(f"{path} holds NaN or infinity in {name[:100]!r}; take another file")
+    return state
 
 
 def _build(state: dict[str, Tensor], precision: str) -> CLIP:
@@ -160,7 +194,8 @@ def _load_open_clip(name: str, precision: str) -> CLIP:
             f"{architecture}; known: {', '.join(tags) or 'none'}"
         )
     try:
-        return open_clip.create_model(architecture, pretrained=pretrained, precision=precision)
+        with _as_open_clip_reads_it(pretrained) as source:
+            return open_clip.create_model(architecture, pretrained=source, precision=precision)
     except (OSError, RuntimeError) as error:
         if os.path.isfile(pretrained):
             raise ClipError(f"{pretrained} does not fit {architecture}: {error}") from error
@@ -169,3 +204,20 @@ def _load_open_clip(name: str, precision: str) -> CLIP:
             f"failed ({error}). Fetch the file on a machine with a network and name the backbone "
             f"'{architecture}:PATH_OF_THE_FILE'"
         ) from error
+
+
+@contextmanager
+def _as_open_clip_reads_it(pretrained: str) -> Iterator[str]:
+    """Yield the name of weights, or of a file with no more than a state dict in it."""
+    path = Path(pretrained)
+    if not path.is_file() or path.suffix in (".npy", ".npz"):
+        yield pretrained
+        return
+    loaded = _load_file(path)
+    state = _weights(loaded, path)
+    if state.keys() == loaded.keys():
+        yield pretrained
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        torch.save(state, Path(scratch, "weights.pt"))
+        yield str(Path(scratch, "weights.pt"))

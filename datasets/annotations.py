@@ -11,6 +11,8 @@ from .splits import SplitError, check_file
 def matching_lines(path: str, pattern: str) -> list[tuple[str, ...]]:
     """Return the groups of a pattern for each line of a text file; empty lines are passed over.
 
+    Backslashes are slashes, and a byte-order mark at the beginning is no text.
+
     Args:
         path: the text file.
         pattern: regular expression that every line must match as a whole.
@@ -22,11 +24,11 @@ def matching_lines(path: str, pattern: str) -> list[tuple[str, ...]]:
     check_file(path)
     found = []
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
-                match = re.fullmatch(pattern, line.strip())
+                match = re.fullmatch(pattern, line.strip().replace("\\", "/"))
                 if not match:
                     raise SplitError(
                         f"{path}, line {number}: {line.strip()!r} does not match {pattern}; get "

@@ -14,11 +14,13 @@ from dassl.data.datasets import DatasetBase
 from dassl.utils import Cache, OutputDirError, UserError, get_or_make, mkdir_if_missing
 
 from .fewshot import few_shot, subsample_classes
+from .lists import read_shots
 from .splits import (
     DatasetNotFoundError,
     Splits,
     check_classes,
     check_images,
+    is_made_here,
     read_split,
     write_split,
 )
@@ -40,7 +42,8 @@ class SplitDataset(DatasetBase):
             def read(self) -> Splits: ...
 
     Shots are drawn from all classes first, and base or new classes chosen from them afterwards, as
-    in CoCoOp's experiments.
+    in CoCoOp's experiments. A list of shots in the folder ``split_fewshot`` of the data set takes
+    the place of drawing; see :mod:`datasets.shots`.
 
     Args:
         cfg: reads DATASET.ROOT, .NUM_SHOTS, .SUBSAMPLE_CLASSES and SEED.
@@ -58,6 +61,7 @@ class SplitDataset(DatasetBase):
     def __init__(self, cfg: Any, cache: Cache | None = None) -> None:
         self.locate(cfg.DATASET.ROOT)
         splits = get_or_make(cache, ("splits", type(self), self.dataset_dir), self.load)
+        self.notes = self.differences(splits)
         splits = self.few_shot(splits, cfg.DATASET.NUM_SHOTS, cfg.SEED)
         train, val, test = subsample_classes(splits, cfg.DATASET.SUBSAMPLE_CLASSES)
         super().__init__(train_x=train, val=val, test=test)
@@ -77,6 +81,7 @@ class SplitDataset(DatasetBase):
         self.dataset_dir = os.path.join(self.root, self.dataset_dir)
         self.image_dir = os.path.join(self.dataset_dir, self.image_dir)
         self.split_path = os.path.join(self.dataset_dir, self.split_file)
+        self.notes: list[str] = []
 
     def path(self, *names: str) -> str:
         """Return a path below the folder of the data set."""
@@ -84,9 +89,9 @@ class SplitDataset(DatasetBase):
 
     def load(self) -> Splits:
         """Return the full split, and save it if it had to be made."""
-        found = not self.split_file or os.path.isfile(self.split_path)
+        found = os.path.isfile(self.split_path)
         splits = self.find()
-        if not found:
+        if self.split_file and not found:
             self._save(splits)
         return splits
 
@@ -114,7 +119,32 @@ class SplitDataset(DatasetBase):
         """Make the split from the files as they are distributed."""
         raise NotImplementedError(f"{self.split_path} is missing and cannot be made here")
 
+    def differences(self, splits: Splits) -> list[str]:
+        """Say in a sentence how a full split differs from the published one, if it does."""
+        if not self.published_sizes:
+            return []
+        if self.split_file and not os.path.isfile(self.split_path):
+            return [f"no {self.split_file}: another split than the published one is made"]
+        if self.split_file and is_made_here(self.split_path):
+            return [f"{self.split_path} was made here, it is not the published split"]
+        if tuple(map(len, splits)) != self.published_sizes:
+            sizes = " / ".join(f"{size:,}" for size in self.published_sizes)
+            return [f"not the published {sizes} images"]
+        return []
+
+    def shots_path(self, shots: int, seed: int) -> str:
+        """Return where a list of shots would be."""
+        return self.path("split_fewshot", f"shot_{shots}-seed_{seed}.csv")
+
     def few_shot(self, splits: Splits, shots: int, seed: int) -> Splits:
+        """Draw the few-shot subsets from the full split, or take those of a list."""
+        path = self.shots_path(shots, seed)
+        if os.path.isfile(path):
+            self.notes.append(f"shots are those of {path}")
+            return read_shots(path, splits, self.image_dir)
+        return self.draw(splits, shots, seed)
+
+    def draw(self, splits: Splits, shots: int, seed: int) -> Splits:
         """Draw the few-shot subsets from the full split."""
         return Splits(*few_shot(splits.train, splits.val, shots, seed), splits.test)
 

@@ -12,17 +12,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from multiprocessing.pool import ThreadPool
 
 import datasets
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import ImageReadError, print_anything, read_image
+from dassl.utils import ImageReadError, UserError, check_images, print_anything, read_image
 
-from .base import GeneratedDataset, SplitDataset
-from .items import ClassFolderError
-from .splits import DatasetNotFoundError, MissingImagesError, SplitError, Splits
+from .base import GeneratedDataset
+from .splits import MissingImagesError, Splits
 
-NAMES = sorted(set(datasets.__all__) - {"Folder"})  # Folder has no place of its own below a root
+NAMES = sorted(set(datasets.__all__) - {"Folder"})  # Folder is the root itself
 
 
 @dataclass
@@ -71,34 +69,19 @@ def check(name: str, root: str, decode: bool = False) -> Report:
         splits = dataset.find()
     except MissingImagesError as error:
         return Report(name, True, error.splits, len(error.missing), problem=str(error))
-    except (DatasetNotFoundError, SplitError, ClassFolderError) as error:
+    except UserError as error:
         return Report(name, True, problem=str(error))
-    problem = _first_corrupt(splits) if decode else ""
-    return Report(name, True, splits, problem=problem, note=_note(dataset, splits))
+    problem = _corrupt(splits) if decode else ""
+    note = "; ".join(dataset.differences(splits))
+    return Report(name, True, splits, problem=problem, note=note)
 
 
-def _first_corrupt(splits: Splits) -> str:
-    """Return the error of the first image that cannot be decoded, and how many there are."""
-
-    def error(path: str) -> str:
-        try:
-            read_image(path)
-        except ImageReadError as error:
-            return str(error)
-        return ""
-
-    paths = dict.fromkeys(item.impath for item in chain(*splits))
-    with ThreadPool() as pool:
-        errors = [text for text in pool.imap(error, paths, chunksize=16) if text]
-    return f"{len(errors)} of {len(paths)} images are corrupt: {errors[0]}" if errors else ""
-
-
-def _note(dataset: SplitDataset, splits: Splits) -> str:
-    sizes, published = tuple(map(len, splits)), dataset.published_sizes
-    if dataset.split_file and published and not os.path.isfile(dataset.split_path):
-        return f"no {dataset.split_file}: another split than the published one will be made"
-    if published and sizes != published:
-        return f"not the published {' / '.join(f'{size:,}' for size in published)} images"
+def _corrupt(splits: Splits) -> str:
+    """Return the error of the images that cannot be decoded, "" if there are none."""
+    try:
+        check_images(list(dict.fromkeys(item.impath for item in chain(*splits))), read_image)
+    except ImageReadError as error:
+        return str(error)
     return ""
 
 
@@ -123,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", action="store_true", help="decode every image, too (slow)")
     args = parser.parse_args(argv)
     print_anything()
-    if unknown := sorted(set(args.names) - set(NAMES)):
-        parser.error(f"unknown data set {unknown[0]!r}; choose from {', '.join(NAMES)}")
+    if unknown := sorted(set(args.names) - {*NAMES, "Folder"}):
+        parser.error(f"unknown data set {unknown[0]!r}; choose from {', '.join(NAMES)}, Folder")
     header = ["data set", "found", "classes", "train", "val", "test", "missing", ""]
     reports = [check(name, args.root, args.images) for name in args.names or NAMES]
     print(table([header, *(report.row() for report in reports)]))

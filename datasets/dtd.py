@@ -8,10 +8,11 @@ from .annotations import matching_lines
 from .base import SplitDataset
 from .items import class_folders, items_of_list
 from .splits import Splits
+from .upstream import TexturesFunctions
 
 
 @DATASET_REGISTRY.register()
-class DescribableTextures(SplitDataset):
+class DescribableTextures(TexturesFunctions, SplitDataset):
     """``ROOT/dtd/images/<class>/*.jpg`` with its split file or ``labels/{train,val,test}1.txt``."""
 
     dataset_dir = "dtd"

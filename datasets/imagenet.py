@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 
-from .annotations import matching_lines
 from .base import SplitDataset
 from .fewshot import few_shot
 from .items import items_of_folders
+from .lists import pick
+from .pickled import read_pickled_items
 from .splits import DatasetNotFoundError, Splits
-
-LINE = r"(n\d{8}) (.+)"
+from .upstream import ImageNetFunctions
 
 
 @DATASET_REGISTRY.register()
-class ImageNet(SplitDataset):
+class ImageNet(ImageNetFunctions, SplitDataset):
     """``ROOT/imagenet/images/{train,val}/<WordNet id>/*.JPEG`` with ``classnames.txt``.
 
     The official validation images are the test images and, as in CoOp, also the validation images:
     shots are drawn from the training images alone. Labels follow the sorted WordNet ids; two
-    classes may have one name.
+    classes may have one name. The shots of CoOp's ``split_fewshot/shot_<n>-seed_<s>.pkl`` and
+    ``preprocessed.pkl`` are taken where these files are.
     """
 
     dataset_dir = "imagenet"
@@ -38,9 +39,27 @@ class ImageNet(SplitDataset):
         )
         return Splits(train, test, test)
 
-    def few_shot(self, splits: Splits, shots: int, seed: int) -> Splits:
-        train, _ = few_shot(splits.train, [], shots, seed)
-        return Splits(train, splits.val, splits.test)
+    def draw(self, splits: Splits, shots: int, seed: int) -> Splits:
+        """Draw shots, or take those that CoOp has drawn, or draw from its list as CoOp does.
+
+        CoOp lists a folder in the order of the file system, which decides what a seed draws.
+        """
+        drawn = self.path("split_fewshot", f"shot_{shots}-seed_{seed}.pkl")
+        if shots > 0 and os.path.isfile(drawn):
+            return splits._replace(train=self._pickled(drawn, splits))
+        listed = self.path("preprocessed.pkl")
+        if shots > 0 and os.path.isfile(listed):
+            splits = splits._replace(train=self._pickled(listed, splits))
+        return splits._replace(train=few_shot(splits.train, [], shots, seed)[0])
+
+    def _pickled(self, path: str, splits: Splits) -> list[Datum]:
+        """Return the training images that a file of CoOp's names, wherever they lay there."""
+        self.notes.append(f"shots are those of {path}")
+        wanted = [
+            (os.path.join(self.image_dir, *there.replace("\\", "/").split("/")[-3:]), classname)
+            for there, classname in read_pickled_items(path)
+        ]
+        return pick(splits.train, wanted, path)
 
 
 def read_classnames(dataset: SplitDataset) -> dict[str, str]:
@@ -60,4 +79,4 @@ def read_classnames(dataset: SplitDataset) -> dict[str, str]:
             "WordNet id and name. Take CoOp's file, since names are part of the prompts; "
             "docs/datasets.md says where it is"
         )
-    return dict(sorted(matching_lines(path, LINE)))
+    return ImageNetFunctions.read_classnames(path)

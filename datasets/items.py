@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 from dassl.data.datasets import Datum
 from dassl.utils import UserError, short_repr
@@ -23,16 +24,20 @@ class ClassFolderError(UserError):
 def class_folders(folder: str) -> list[str]:
     """Return the sorted names of the folders in ``folder``, none if it does not exist.
 
-    Hidden folders are left out.
+    Hidden folders are left out, and what macOS puts into archives.
     """
     if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        return sorted(e.name for e in entries if e.is_dir() and _is_seen(e.name))
+
+
+def _is_seen(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
 
 
 def items_of_folders(image_dir: str, classnames: Mapping[str, str]) -> list[Datum]:
-    """Return one item for each image of each class folder.
+    """Return one item for each image right in each class folder; images further down are reported.
 
     Args:
         image_dir: the folder that holds the class folders.
@@ -47,13 +52,36 @@ def items_of_folders(image_dir: str, classnames: Mapping[str, str]) -> list[Datu
     for label, (folder, classname) in enumerate(classnames.items()):
         path = os.path.join(image_dir, folder)
         names = sorted(os.listdir(path)) if os.path.isdir(path) else []
-        images = [n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n[0] != "."]
-        if not images:
+        images = list(filter(_is_image, names))
+        others = (n for n in names if _is_seen(n) and not _is_image(n))
+        further_down = [found for n in others for found in _images_below(os.path.join(path, n))]
+        if not images and not further_down:
             raise ClassFolderError(
                 f"{path} is missing or holds no images (looked for {' '.join(IMAGE_SUFFIXES)})"
             )
+        if not images:
+            raise ClassFolderError(
+                f"{path} holds no images itself, but {further_down[0]} is below it: if its folders "
+                "are the classes, point to it instead; else move the images up"
+            )
+        if further_down:
+            warnings.warn(
+                f"{len(further_down)} images below {path}, the first being {further_down[0]}, are "
+                "not used: only those right in a class folder are",
+                stacklevel=2,
+            )
         items += [Datum(os.path.join(path, n), label=label, classname=classname) for n in images]
     return items
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _images_below(top: str) -> Iterator[str]:
+    for folder, folders, names in os.walk(top):  # nothing if it is a file
+        folders[:] = sorted(filter(_is_seen, folders))
+        yield from (os.path.join(folder, n) for n in sorted(names) if _is_image(n))
 
 
 def items_of_list(
@@ -84,8 +112,8 @@ def items_of_list(
     return items
 
 
-def split_items(items: Sequence[Datum]) -> Splits:
-    """Split the items of each class at random, 50% train, 20% val and 30% test.
+def split_items(items: Sequence[Datum], train: float = 0.5, val: float = 0.2) -> Splits:
+    """Split the items of each class at random, as published 50% train, 20% val and 30% test.
 
     The same items in the same order give the same split on every machine.
 
@@ -94,7 +122,7 @@ def split_items(items: Sequence[Datum]) -> Splits:
     """
     splits = Splits([], [], [])
     for own in _shuffled_classes(items):
-        n_train, n_val = round(0.5 * len(own)), round(0.2 * len(own))
+        n_train, n_val = round(train * len(own)), round(val * len(own))
         parts = own[:n_train], own[n_train : n_train + n_val], own[n_train + n_val :]
         if not all(parts):
             raise ClassFolderError(
@@ -106,15 +134,17 @@ def split_items(items: Sequence[Datum]) -> Splits:
     return splits
 
 
-def hold_out_val(items: Sequence[Datum]) -> tuple[list[Datum], list[Datum]]:
-    """Split the training images of each class at random, 80% train and 20% val.
+def hold_out_val(
+    items: Sequence[Datum], share: float = VAL_SHARE
+) -> tuple[list[Datum], list[Datum]]:
+    """Split the training images of each class at random, as published 80% train and 20% val.
 
     The same items in the same order give the same split on every machine.
     """
     train: list[Datum] = []
     val: list[Datum] = []
     for own in _shuffled_classes(items):
-        n_val = round(VAL_SHARE * len(own))
+        n_val = round(share * len(own))
         train += own[n_val:]
         val += own[:n_val]
     return train, val

@@ -7,7 +7,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from .annotations import mat_variable
 from .base import SplitDataset
 from .items import items_of_list, split_items
-from .splits import Splits, read_valid_json
+from .splits import SplitError, Splits, read_valid_json
 
 
 @DATASET_REGISTRY.register()
@@ -27,7 +27,10 @@ class OxfordFlowers(SplitDataset):
     def read(self) -> Splits:
         path = self.path("imagelabels.mat")
         labels = mat_variable(path, "labels")
-        names = read_valid_json(self.path("cat_to_name.json"))
+        names_path = self.path("cat_to_name.json")
+        names = read_valid_json(names_path)
+        if not isinstance(names, dict) or not all(map(str.isdecimal, names)):
+            raise SplitError(f"{names_path} must map class numbers to names; get the file again")
         classnames = {number: names[str(number)] for number in sorted(map(int, names))}
         entries = [(f"image_{i:05d}.jpg", int(label)) for i, label in enumerate(labels, 1)]
         return split_items(items_of_list(self.image_dir, entries, classnames, path))

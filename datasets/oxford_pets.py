@@ -8,12 +8,13 @@ from .annotations import matching_lines
 from .base import SplitDataset
 from .items import hold_out_val, items_of_list
 from .splits import Splits
+from .upstream import OxfordPetsFunctions
 
 LINE = r"((\S+)_\d+) (\d+) \d \d"  # image, in it the breed; class, species, class in its species
 
 
 @DATASET_REGISTRY.register()
-class OxfordPets(SplitDataset):
+class OxfordPets(OxfordPetsFunctions, SplitDataset):
     """``ROOT/oxford_pets/images/*.jpg`` with its split file or ``annotations/*.txt``."""
 
     dataset_dir = "oxford_pets"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 from dassl.data.datasets import Datum
 from dassl.utils import UserError, read_json, short_repr, write_json
+
+MADE_HERE = "made by QPrompt"  # the first key of split files that are not the published ones
 
 
 class DatasetNotFoundError(UserError, FileNotFoundError):
@@ -107,20 +111,34 @@ def image_path(image_dir: str, path: str, where: str) -> str:
     return os.path.join(image_dir, relative)
 
 
+def relative_path(image_dir: str, item: Datum) -> str:
+    """Return the path of an image below a folder as files name it: with slashes."""
+    return os.path.relpath(item.impath, image_dir).replace(os.sep, "/")
+
+
 def write_split(path: str, splits: Splits, image_dir: str) -> None:
-    """Write a split file that `read_split` reads back; an existing one is never overwritten."""
+    """Write a split file that `read_split` reads back; an existing one is never overwritten.
+
+    It says that it was made here, because it has the name of the published one.
+    """
     if os.path.exists(path):
         raise FileExistsError(f"{path} exists; delete it first to have another split")
 
     def entry(item: Datum) -> list[object]:
-        relative = os.path.relpath(item.impath, image_dir).replace(os.sep, "/")
-        return [relative, item.label, item.classname]
+        return [relative_path(image_dir, item), item.label, item.classname]
 
-    write_json({name: list(map(entry, part)) for name, part in splits._asdict().items()}, path)
+    parts = {name: list(map(entry, part)) for name, part in splits._asdict().items()}
+    write_json({MADE_HERE: True, **parts}, path)
 
 
-def check_classes(splits: Splits, source: str) -> None:
-    """Raise SplitError unless classes are labelled 0..n-1, one name each, all with train images.
+def is_made_here(path: str) -> bool:
+    """Return whether a split file is one that :func:`write_split` wrote."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return MADE_HERE in file.read(100)
+
+
+def check_labels(splits: Splits, source: str) -> None:
+    """Raise SplitError unless each label has one name, each name one label, each image one class.
 
     Args:
         splits: the full split.
@@ -128,7 +146,10 @@ def check_classes(splits: Splits, source: str) -> None:
     """
     name_of: dict[int, str] = {}
     label_of: dict[str, int] = {}
+    class_of: dict[str, str] = {}
     for item in chain(*splits):
+        if not isinstance(item.classname, str) or not item.classname.strip():
+            raise SplitError(f"{source}: label {item.label} has the name {item.classname!r}")
         name = name_of.setdefault(item.label, item.classname)
         if name != item.classname:
             raise SplitError(
@@ -139,8 +160,25 @@ def check_classes(splits: Splits, source: str) -> None:
             raise SplitError(
                 f"{source}: {item.classname!r} has both label {label} and {item.label}"
             )
+        before = class_of.setdefault(item.impath, item.classname)
+        if before != item.classname:
+            raise SplitError(
+                f"{source}: {item.impath} is of two classes, {before!r} and {item.classname!r}; "
+                "multi-label data is not supported: keep one"
+            )
+
+
+def check_classes(splits: Splits, source: str) -> None:
+    """Raise SplitError unless classes are labelled 0..n-1, one name each, all with train images.
+
+    Args:
+        splits: the full split.
+        source: the file or folder it came from, for the message.
+    """
     if not splits.train or not splits.test:
         raise SplitError(f"{source}: {'test' if splits.train else 'train'} holds no images")
+    check_labels(splits, source)
+    name_of = {item.label: item.classname for item in chain(*splits)}
     if max(name_of) >= len(name_of):
         raise SplitError(
             f"{source}: {len(name_of)} classes must have the labels 0 to {len(name_of) - 1}, but "
@@ -153,7 +191,7 @@ def check_classes(splits: Splits, source: str) -> None:
 
 
 def check_images(splits: Splits, source: str) -> None:
-    """Raise MissingImagesError unless every image of the split exists.
+    """Raise MissingImagesError unless every image of the split exists; report those listed twice.
 
     Args:
         splits: the full split.
@@ -163,14 +201,24 @@ def check_images(splits: Splits, source: str) -> None:
     # One listing per folder instead of one stat per image: seconds, not minutes, over a network.
     @functools.cache
     def listing(folder: str) -> frozenset[str]:
-        return frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset()
+        if not os.path.isdir(folder):
+            return frozenset()
+        with os.scandir(folder) as entries:
+            return frozenset(e.name for e in entries if not e.is_symlink() or os.path.exists(e))
 
     paths = [item.impath for item in chain(*splits)]
     missing = [p for p in paths if os.path.basename(p) not in listing(os.path.dirname(p))]
     if missing:
+        link = f", a link to {os.readlink(missing[0])}" if os.path.islink(missing[0]) else ""
         raise MissingImagesError(
             f"{len(missing)} of {len(paths)} images that {source} names do not exist, the first "
-            f"being {missing[0]}; put them there",
+            f"being {missing[0]}{link}; put them there",
             splits,
             missing,
+        )
+    if repeated := [path for path, times in Counter(paths).items() if times > 1]:
+        warnings.warn(
+            f"{source} lists {len(repeated)} images more than once, the first being {repeated[0]}; "
+            "each counts as often",
+            stacklevel=4,
         )

@@ -9,7 +9,7 @@ Source: "Quantized Prompt for Efficient Generalization of Vision-Language Models
 arXiv:2407.10704.
 """
 
-from .api import named_quantizers, quantize_, refit_, remove_, step_
+from .api import add_noise_, draw_noise_, named_quantizers, quantize_, refit_, remove_, step_
 from .errors import (
     InvalidOptionError,
     InvalidWeightsError,
@@ -33,6 +33,8 @@ __all__ = [
     "QPromptError",
     "Quantizer",
     "QuantizerOptions",
+    "add_noise_",
+    "draw_noise_",
     "kmeans_1d",
     "load_packed_",
     "named_quantizers",

@@ -1,4 +1,7 @@
-"""Quantize the parameters of a module, step their codebooks, and take the quantizers off."""
+"""Quantize the parameters of a module, step their codebooks, and take the quantizers off.
+
+Or add noise to them instead, for comparison.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch import nn
 from .clustering import adapt_
 from .errors import InvalidOptionError, NoParameterError
 from .parametrization import Weight, attach_, detach_, named_weights, quantized_weights
-from .quantizer import INTERVAL, KL_THRESHOLD, Quantizer, QuantizerOptions, Rounding
+from .quantizer import INTERVAL, KL_THRESHOLD, Noise, Quantizer, QuantizerOptions, Rounding
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -26,11 +29,12 @@ def quantize_(
 ) -> M:
     """Quantizes parameters of `module` in place and fits their codebooks.
 
-    `module.weight` then yields the quantized tensor with a straight-through gradient. Parameters
-    keep their identity, so an optimizer that was built before goes on moving the latent weights;
-    call `step_` after each of its steps. A state_dict of the plain module still loads, and the
-    codebooks are fitted to it. The other trainable parameters are rounded to half precision in the
-    same way, because that is how `pack` stores them.
+    `module.weight` then yields the quantized tensor with a straight-through gradient, in the dtype
+    that it had. Parameters keep their identity, so an optimizer that was built before goes on
+    moving the latent weights, float32 also where they were in half precision; call `step_` after
+    each of its steps. A state_dict of the plain module still loads, and the codebooks are fitted to
+    it. The other trainable parameters are rounded to half precision in the same way, because that
+    is how `pack` stores them.
 
     Args:
         module: any module; trainable parameters (requires_grad) of it are quantized.
@@ -48,14 +52,14 @@ def quantize_(
     options = QuantizerOptions(bits, normalize, interval, kl_threshold, codebook)
     fitted = []
     for weight in _select(module, params):
-        quantizer = Quantizer(options, weight.name)
+        quantizer = Quantizer(options, weight.name, weight.dtype)
         quantizer.to(weight.latent.device).fit_(weight.latent)
         fitted.append((weight, quantizer))
     for weight, quantizer in fitted:  # all could be fitted: from here on nothing fails
         attach_(weight, quantizer)
     for weight in named_weights(module):
         if weight.attachment is None and weight.latent.requires_grad:
-            attach_(weight, Rounding())
+            attach_(weight, Rounding(weight.dtype))
     return module
 
 
@@ -91,8 +95,33 @@ def named_quantizers(module: nn.Module) -> Iterator[Tuple[str, Quantizer]]:
             yield weight.name, weight.quantizer
 
 
+def add_noise_(module: M, std: float, params: Optional[str] = None, relative: bool = False) -> M:
+    """Adds Gaussian noise to parameters of `module` while it trains; state_dicts stay plain.
+
+    Call `draw_noise_` before each training step.
+
+    Args:
+        module, params: as for `quantize_`.
+        std: of the noise, or of noise over weights if `relative`; 0: none.
+
+    Raises:
+        InvalidOptionError, NoParameterError: before anything is changed.
+    """
+    selected = [(weight, Noise(std, relative, weight.latent)) for weight in _select(module, params)]
+    for weight, noise in selected:
+        attach_(weight, noise)
+    return module
+
+
+def draw_noise_(module: nn.Module) -> None:
+    """Draws new noise, the same for all passes until the next call."""
+    for weight in named_weights(module):
+        if isinstance(weight.attachment, Noise):
+            weight.attachment.draw_()
+
+
 def remove_(module: M, keep_latent: bool = False) -> M:
-    """Takes quantizers and roundings off; leaves plain parameters, the same objects as before.
+    """Takes quantizers, roundings and noise off; leaves the plain parameters, the same objects.
 
     Args:
         module: a module, quantized or not.

@@ -11,23 +11,38 @@ only `quantized` imports it, for its registry of trainers.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
+import sys
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple, Type
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Tuple,
+    Type,
+)
 
-from torch import nn
+from torch import distributed, nn
 
-from .api import named_quantizers, quantize_, remove_, step_
-from .errors import InvalidOptionError, NoParameterError
-from .packing import pack, payload_bytes
+from .api import add_noise_, draw_noise_, named_quantizers, quantize_, remove_, step_
+from .errors import InvalidOptionError, NoParameterError, PackedFileError
+from .packing import pack, payload_bytes, read_metadata
 from .quantizer import Quantizer, QuantizerOptions
 
-__all__ = ["Options", "Quantized", "add_config", "quantized"]
+__all__ = ["Options", "Quantized", "add_config", "own_nodes", "plain_class", "quantized"]
 
 LAST, BEST = "prompt", "prompt-best"  # names of packed files
 BEST_CHECKPOINT = "model-best.pth.tar"
-MODES = ("qat", "ptq")
+MODES = ("qat", "ptq", "noise")
+# keys of trainers' nodes that shape how a prompt is trained, and not what it is then
+TRAINING_KEYS = ("PREC", "INTERVAL", "KL_THRESHOLD", "NOISE_STD", "NOISE_RELATIVE")
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,9 @@ class Options(QuantizerOptions):
         InvalidOptionError: a value is outside its range.
     """
 
-    mode: str = "qat"  # quantize while training, or after it ("ptq")
+    mode: str = "qat"  # quantize while training, after it ("ptq"), or not at all ("noise")
+    noise_std: float = 0.0  # with "noise", Gaussian noise on the weights while they train
+    noise_relative: bool = False  # whether noise_std is a fraction of the weights' deviation
     params: str = ""  # a regular expression; empty: every trainable tensor of 2 or more dimensions
 
     def __post_init__(self) -> None:
@@ -67,12 +84,37 @@ def add_config(cfg: Any) -> None:
         cfg.TRAINER.QPROMPT = node
 
 
+def own_nodes(trainer_class: Type[Any], trainers: Mapping[str, Any]) -> Dict[str, Any]:
+    """The configuration nodes that a trainer reads.
+
+    Args:
+        trainer_class: a Dassl trainer.
+        trainers: the nodes of all trainers, by name, as in cfg.TRAINER.
+
+    Returns:
+        Those named like the class or a base of it, or as its `node` says (without any: all), and
+        QPROMPT if it is quantized.
+    """
+    nodes = {name: node for name, node in trainers.items() if isinstance(node, Mapping)}
+    quantization = nodes.pop("QPROMPT", None)
+    names = {c.__name__.upper() for c in trainer_class.__mro__}
+    names.add(getattr(trainer_class, "node", ""))
+    own = {name: node for name, node in nodes.items() if name in names} or nodes
+    if quantization is not None and issubclass(trainer_class, Quantized):
+        own["QPROMPT"] = quantization
+    return own
+
+
 if TYPE_CHECKING:
 
     class _Trainer:
         """What the mixin uses of Dassl's TrainerX."""
 
         cfg: Any
+        output_dir: str
+        start_epoch: int
+        max_epoch: int
+        epochs_done: Optional[int]
         _models: Dict[str, nn.Module]
 
         def check_cfg(self, cfg: Any) -> None: ...
@@ -89,9 +131,13 @@ class Quantized(_Trainer):
     """Quantizes the prompts of the Dassl trainer that follows it in the list of bases.
 
     Beside each checkpoint lies the packed prompt: prompt.safetensors for the last one,
-    prompt-best.safetensors for the best. With MODE ptq checkpoints stay those of the plain trainer,
-    and what is tested and packed is their quantization.
+    prompt-best.safetensors for the best. It is written before the checkpoint: whoever is killed in
+    between trains that epoch again. With MODE ptq checkpoints stay those of the plain trainer, and
+    what is tested and packed is their quantization. With MODE noise nothing is quantized or packed:
+    the plain trainer, with noise on its weights while it trains.
     """
+
+    _deploying = False
 
     def check_cfg(self, cfg: Any) -> None:
         super().check_cfg(cfg)
@@ -105,8 +151,13 @@ class Quantized(_Trainer):
             after_load(_report_missing)
         if self.qprompt.mode == "qat":  # after the optimizer and INIT_WEIGHTS
             self._quantize()
+        elif self.qprompt.mode == "noise":
+            self._add_noise()
 
     def forward_backward(self, *batches: Any) -> Any:
+        if self.qprompt.mode == "noise":
+            for _, module in self._registered_modules():
+                draw_noise_(module)
         summary = super().forward_backward(*batches)
         if self.qprompt.mode != "qat":
             return summary
@@ -114,26 +165,20 @@ class Quantized(_Trainer):
         return {**(summary or {}), "refits": float(refits)}
 
     def save_model(self, epoch: int, directory: str, *args: Any, **kwargs: Any) -> None:
-        super().save_model(epoch, directory, *args, **kwargs)
         model_name = kwargs.get("model_name", args[2] if len(args) > 2 else "")
         last = model_name != BEST_CHECKPOINT
         best = kwargs.get("is_best", bool(args and args[0])) or not last
-        names = [LAST] * last + [BEST] * best
-        plain = not self._quantizers()
+        plain = self.qprompt.mode == "ptq" and not self._quantizers()
         if plain:
             self._quantize()
         try:
-            metadata: Dict[str, Any] = {**self.packed_metadata(), "epoch": epoch + 1}
-            for folder, module in self._quantized_modules():
-                os.makedirs(os.path.join(directory, folder), exist_ok=True)
-                for form, packed in self.packed_modules(module).items():
-                    for name in names:
-                        file = os.path.join(directory, folder, f"{name}{form}.safetensors")
-                        pack(packed, file, **metadata)
+            for name in [LAST] * last + [BEST] * best:
+                self._pack(directory, name, epoch + 1)
         finally:
             if plain:
                 for _, module in self._registered_modules():
                     remove_(module, keep_latent=True)
+        super().save_model(epoch, directory, *args, **kwargs)
 
     def load_model(self, directory: str, epoch: Any = None) -> None:
         super().load_model(directory, epoch)
@@ -141,11 +186,17 @@ class Quantized(_Trainer):
             self._quantize()
         for quantizer in self._quantizers():
             print(f"QPrompt: {quantizer.extra_repr()}, fits={int(quantizer.fits)}")
+        trained_for = self.epochs_done if getattr(self, "weights_path", None) else None
+        if self._deploying and trained_for is not None:  # not every host says it
+            self._pack_unless_there(BEST, trained_for)
 
     def after_train(self) -> None:
         if self.qprompt.mode == "ptq" and not self._quantizers():
             self._quantize()
+        self._pack_unless_there(LAST, max(self.start_epoch, self.max_epoch))
+        self._deploying = True  # the best model, if FINAL_MODEL asks for it
         super().after_train()
+        self._deploying = False
 
     def run_summary(self) -> Dict[str, Any]:
         """Adds bits, bytes of the packed prompt and number of codebook fits."""
@@ -162,10 +213,16 @@ class Quantized(_Trainer):
 
     def packed_metadata(self) -> Dict[str, object]:
         """What a packed prompt says of its origin; trainers may add to it."""
+        nodes = own_nodes(type(self), self.cfg.TRAINER)
+        settings = {
+            name: {key: value for key, value in node.items() if key not in TRAINING_KEYS}
+            for name, node in nodes.items()
+        }
         return {
             "trainer": type(self).__name__,
             "backbone": self.cfg.MODEL.BACKBONE.NAME,
             "ctx_init": self._context_initialisation(),
+            "settings": json.dumps(settings, separators=(",", ":"), sort_keys=True),
         }
 
     def packed_modules(self, module: nn.Module) -> Dict[str, nn.Module]:
@@ -177,12 +234,39 @@ class Quantized(_Trainer):
         inherited: Any = getattr(super(), "packed_modules", None)
         return inherited(module) if inherited else {"": module}
 
+    def _packed_files(self, directory: str, name: str) -> Iterator[Tuple[nn.Module, str]]:
+        """What is packed under a name, and the files for it."""
+        for folder, module in self._quantized_modules():
+            for form, packed in self.packed_modules(module).items():
+                yield packed, os.path.join(directory, folder, f"{name}{form}.safetensors")
+
+    def _pack(self, directory: str, name: str, epoch: int) -> None:
+        metadata: Dict[str, Any] = {**self.packed_metadata(), "epoch": epoch}
+        for packed, file in self._packed_files(directory, name):
+            os.makedirs(os.path.dirname(file), exist_ok=True)
+            pack(packed, file, **metadata)
+
+    def _pack_unless_there(self, name: str, epoch: int) -> None:
+        """Packs the current weights, in one process, unless whole files of that epoch are there."""
+        if distributed.is_available() and distributed.is_initialized() and distributed.get_rank():
+            return
+        files = [file for _, file in self._packed_files(self.output_dir, name)]
+        if any(_packed_epoch(file) != str(epoch) for file in files):
+            self._pack(self.output_dir, name, epoch)
+
     def _context_initialisation(self) -> str:
-        """CTX_INIT of the node named like the trainer or a base of it, or else of any node."""
+        """CTX_INIT of the node named like the trainer or a base of it, or else of any node.
+
+        Where that is True and no more, as for KgCoOp and ProGrad, the words of the prompts.
+        """
         nodes = {key: node for key, node in self.cfg.TRAINER.items() if hasattr(node, "CTX_INIT")}
         bases = [c.__name__.upper() for c in type(self).__mro__]
         chosen = [nodes[name] for name in bases if name in nodes] or list(nodes.values())
-        return next((str(node.CTX_INIT) for node in chosen if node.CTX_INIT), "")
+        words = next((node.CTX_INIT for node in chosen if node.CTX_INIT), "")
+        if words is not True:
+            return str(words)
+        modules = (part for _, module in self._registered_modules() for part in module.modules())
+        return next(filter(None, map(_context_words, modules)), "")
 
     def _registered_modules(self) -> Iterator[Tuple[str, nn.Module]]:
         """Registered models; never a wrapper, since buffers written on replicas are lost."""
@@ -197,22 +281,37 @@ class Quantized(_Trainer):
                 yield name, module
 
     def _quantize(self) -> None:
-        options = asdict(self.qprompt)
-        options.pop("mode")
-        options["params"] = options["params"] or None
+        shared = {f.name: getattr(self.qprompt, f.name) for f in fields(QuantizerOptions)}
+        params = self.qprompt.params or None
+        self._on_each_model(lambda module: quantize_(module, params=params, **shared))
+
+    def _add_noise(self) -> None:
+        options = self.qprompt
+        params, relative = options.params or None, options.noise_relative
+        self._on_each_model(lambda module: add_noise_(module, options.noise_std, params, relative))
+
+    def _on_each_model(self, attach: Callable[[nn.Module], object]) -> None:
+        """Raises NoParameterError if none of the registered models has a parameter for it."""
         errors: List[NoParameterError] = []
-        for _, module in self._registered_modules():
+        modules = [module for _, module in self._registered_modules()]
+        for module in modules:
             try:
-                quantize_(module, **options)
+                attach(module)
             except NoParameterError as error:
                 errors.append(error)
-        if not self._quantizers():
+        if len(errors) == len(modules):
             nothing = NoParameterError(f"{type(self).__name__} registers no model to quantize")
             raise errors[0] if errors else nothing
 
     def _quantizers(self) -> List[Quantizer]:
         modules = [module for _, module in self._registered_modules()]
         return [quantizer for module in modules for _, quantizer in named_quantizers(module)]
+
+
+def plain_class(trainer_class: Type[Any]) -> Optional[Type[Any]]:
+    """The class that a quantized trainer quantizes; None if it is plain itself."""
+    classes = trainer_class.__mro__
+    return classes[classes.index(Quantized) + 1] if Quantized in classes else None
 
 
 def quantized(trainer_class: Type[Any]) -> Type[Any]:
@@ -251,6 +350,24 @@ def quantized(trainer_class: Type[Any]) -> Type[Any]:
     counterpart: Type[Any] = type(name, bases, about)
     registry.register()(counterpart)  # as a decorator: called directly, Dassl's returns nothing
     return counterpart
+
+
+def _context_words(learner: Any) -> str:
+    """The context in the token ids that a learner like upstream's keeps, without placeholders."""
+    files = [sys.modules.get(c.__module__) for c in type(learner).__mro__]
+    tokenizer: Any = next(filter(None, (getattr(file, "_tokenizer", None) for file in files)), None)
+    if not all((tokenizer, hasattr(learner, "tokenized_prompts"), hasattr(learner, "n_ctx"))):
+        return ""
+    context = learner.tokenized_prompts[0, 1 : 1 + learner.n_ctx]
+    return re.sub("^(x )+", "", tokenizer.decode(context.tolist())).strip()
+
+
+def _packed_epoch(path: str) -> Optional[str]:
+    """The epoch that a packed file says it is of; None if it is missing or broken."""
+    try:
+        return read_metadata(path).get("epoch")
+    except (OSError, PackedFileError):
+        return None
 
 
 def _report_missing(module: nn.Module, keys: Any) -> None:

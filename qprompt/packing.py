@@ -1,38 +1,20 @@
-"""Packed prompts: the trained prompts of a module as a file of a few hundred bytes, and back.
-
-The file is a .safetensors file of bit-packed indices, codebooks and strings. A quantized parameter
-`ctx` is stored as `ctx.indices`, b bits a number, and `ctx.codebook`, 2^b half-precision centroids:
-b N + 16 * 2^b bits (arXiv:2407.10704). Every other trainable parameter is stored in half precision
-under its own name.
-"""
+"""Packed prompts: the trained prompts of a module as a file of a few hundred bytes, and back."""
 
 from __future__ import annotations
 
-import json
+import copy
 import os
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Union
+import warnings
+from typing import Dict, List
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from .errors import (
-    InvalidOptionError,
-    InvalidWeightsError,
-    NoParameterError,
-    PackedFileError,
-    PackedMismatchError,
-)
+from .errors import InvalidWeightsError, NoParameterError, PackedMismatchError
 from .kmeans import require_clusterable
+from .packed_file import PackedFile, PackedTensor, Path
 from .parametrization import Weight, named_weights
-from .quantizer import MAX_BITS, STORED
-
-FORMAT = "qprompt"
-FORMAT_VERSION = 1
-
-Path = Union[str, "os.PathLike[str]"]
+from .quantizer import STORED
 
 
 @torch.no_grad()
@@ -54,16 +36,19 @@ def pack(module: nn.Module, path: Path, **metadata: object) -> int:
         NoParameterError, InvalidOptionError: nothing is quantized, or a reserved metadata name.
         InvalidWeightsError: a value is not finite, or not in half precision.
         OSError: the file cannot be written.
+
+    Warns:
+        UserWarning: half precision turns all values of a parameter into zeros.
     """
     quantized, plain = {}, {}
     for weight in _stored(module):
         if weight.quantizer is None:
-            plain[weight.name] = _finite(weight.latent.to(STORED), weight.name)
+            plain[weight.name] = _checked(weight.latent.to(STORED), weight)
         else:
             require_clusterable(weight.latent, f"parameter '{weight.name}'")
             indices, codebook = weight.quantizer.encode(weight.latent)
-            codebook = _finite(codebook, weight.name)
-            quantized[weight.name] = PackedTensor(indices, codebook, weight.latent.dtype)
+            codebook = _checked(codebook, weight)
+            quantized[weight.name] = PackedTensor(indices, codebook, weight.dtype)
     texts = {name: str(value) for name, value in metadata.items()}
     return PackedFile(quantized, plain, texts).write(path)
 
@@ -88,7 +73,7 @@ def unpack(path: Path) -> Dict[str, Tensor]:
     come in half precision.
 
     Raises:
-        PackedFileError: truncated, foreign, inconsistent or newer file.
+        PackedFileError: damaged, foreign, inconsistent or newer file.
         OSError: the file cannot be read.
     """
     return PackedFile.read(path).values
@@ -104,11 +89,11 @@ def load_packed_(module: nn.Module, path: Path) -> None:
     """Loads a packed file into a plain or an equally quantized module, which then has its values.
 
     In a quantized module the latent weights become the file's values, and training can go on from
-    there.
+    there. An error leaves the module unchanged.
 
     Raises:
-        PackedMismatchError: listing missing and unexpected names and differing shapes and bits;
-            the module is then unchanged.
+        PackedMismatchError: listing missing and unexpected names and differing shapes and bits.
+        InvalidWeightsError: the dtype of the module cannot hold a value.
         PackedFileError, OSError: as for `unpack`.
     """
     packed = PackedFile.read(path)
@@ -120,11 +105,17 @@ def load_packed_(module: nn.Module, path: Path) -> None:
         raise PackedMismatchError(
             f"'{os.fspath(path)}' does not fit {type(module).__name__}: {'; '.join(problems)}"
         )
+    loaded = []
     for name, value in values.items():
         weight = weights[name]
-        weight.latent.copy_(value)
-        if weight.quantizer is not None:
-            weight.quantizer.fit_(weight.latent)  # which maps the file's values to themselves
+        latent, quantizer = value.to(weight.latent), copy.deepcopy(weight.quantizer)
+        if quantizer is not None:
+            quantizer.fit_(latent)  # which maps the file's values to themselves
+        loaded.append((weight, latent, quantizer))
+    for weight, latent, quantizer in loaded:
+        weight.latent.copy_(latent)
+        if weight.quantizer is not None and quantizer is not None:
+            weight.quantizer.load_state_dict(quantizer.state_dict())
 
 
 def _problems(weight: Weight, packed: PackedFile) -> List[str]:
@@ -151,147 +142,15 @@ def _stored(module: nn.Module) -> List[Weight]:
     return weights
 
 
-def _finite(tensor: Tensor, name: str) -> Tensor:
-    if not torch.isfinite(tensor).all():
+def _checked(stored: Tensor, weight: Weight) -> Tensor:
+    if not torch.isfinite(stored).all():
         raise InvalidWeightsError(
-            f"parameter '{name}' is not finite in half precision and cannot be packed"
+            f"parameter '{weight.name}' is not finite in half precision and cannot be packed"
         )
-    return tensor
-
-
-class PackedTensor(NamedTuple):
-    """A quantized tensor: indices of its shape, 2^bits half-precision centroids, its dtype."""
-
-    indices: Tensor
-    codebook: Tensor
-    dtype: torch.dtype
-
-    @property
-    def bits(self) -> int:
-        return (len(self.codebook) - 1).bit_length()
-
-    @property
-    def value(self) -> Tensor:
-        return self.codebook.to(self.dtype)[self.indices]
-
-
-class PackedFile(NamedTuple):
-    """Contents of a packed file: quantized tensors, other tensors in half precision, strings."""
-
-    quantized: Dict[str, PackedTensor]
-    plain: Dict[str, Tensor]
-    metadata: Dict[str, str]
-
-    @property
-    def values(self) -> Dict[str, Tensor]:
-        """All tensors by name, those of quantized parameters dequantized."""
-        return {**{name: tensor.value for name, tensor in self.quantized.items()}, **self.plain}
-
-    @classmethod
-    def read(cls, path: Path) -> PackedFile:
-        """Raises PackedFileError for a truncated, foreign, inconsistent or newer file, OSError."""
-        name = os.fspath(path)
-        with open(name, "rb"):  # a missing or unreadable file is an OSError that names it
-            pass
-        try:
-            with safe_open(name, framework="pt") as file:
-                metadata = dict(file.metadata() or {})
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise PackedFileError(
-                f"'{name}' is not a complete packed file ({error}); copy or pack it again"
-            ) from error
-        format, version = metadata.pop("format", None), metadata.pop("format_version", None)
-        if format != FORMAT:
-            raise PackedFileError(
-                f"'{name}' says format {format!r}, expected {FORMAT!r}; "
-                "give a file that qprompt.pack wrote"
-            )
-        if version != str(FORMAT_VERSION):
-            raise PackedFileError(
-                f"'{name}' has format version {version!r}, this release reads "
-                f"'{FORMAT_VERSION}'; install a newer release of QPrompt"
-            )
-        try:
-            records = json.loads(metadata.pop("quantized"))
-            quantized = {
-                key: _pop_quantized(tensors, key, **record) for key, record in records.items()
-            }
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise PackedFileError(
-                f"'{name}' contradicts itself ({error!r}); copy or pack it again"
-            ) from error
-        return cls(quantized, tensors, metadata)
-
-    def write(self, path: Path) -> int:
-        """Writes the file in one step, replacing an old one; returns bytes of the payload."""
-        reserved = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "quantized": ""}
-        taken = sorted(reserved.keys() & self.metadata.keys())
-        if taken:
-            raise InvalidOptionError(f"metadata names {', '.join(taken)} are reserved; rename them")
-        tensors, records = dict(self.plain), {}
-        for name, tensor in self.quantized.items():
-            tensors[name + ".codebook"] = tensor.codebook
-            tensors[name + ".indices"] = pack_bits(tensor.indices, tensor.bits)
-            dtype = str(tensor.dtype).split(".")[1]
-            records[name] = {"bits": tensor.bits, "shape": [*tensor.indices.shape], "dtype": dtype}
-        reserved["quantized"] = json.dumps(records, separators=(",", ":"))
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        _write_atomically(path, _sorted(serialize(tensors, {**self.metadata, **reserved})))
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def _pop_quantized(
-    tensors: Dict[str, Tensor], name: str, bits: int, shape: Tuple[int, ...], dtype: str
-) -> PackedTensor:
-    packed, codebook = tensors.pop(name + ".indices"), tensors.pop(name + ".codebook")
-    kind: Any = getattr(torch, dtype)
-    size = -(-int(np.prod(shape, dtype=np.int64)) * bits // 8)
-    fits = 1 <= bits <= MAX_BITS and codebook.shape == (2**bits,) and packed.shape == (size,)
-    if not (fits and codebook.dtype == STORED and isinstance(kind, torch.dtype)):
-        raise ValueError(
-            f"{name}: indices {tuple(packed.shape)} and codebook {tuple(codebook.shape)} "
-            f"for shape {shape}, {bits} bits, {dtype}"
+    if weight.latent.any() and not stored.any():
+        warnings.warn(
+            f"parameter '{weight.name}', at most {float(weight.latent.abs().max()):.1g} in size, "
+            "is all zeros in half precision and in the file; give it a larger scale",
+            stacklevel=3,
         )
-    return PackedTensor(unpack_bits(packed, bits, shape), codebook, kind)
-
-
-def _sorted(content: bytes) -> bytes:
-    """A safetensors file whose header lists its metadata by name: equal prompts, equal bytes."""
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
-    return len(text).to_bytes(8, "little") + text + content[start:]
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:  # that of a full disk names no file
-        advice = f"{len(content):,} bytes are needed: free space there or choose a writable folder"
-        raise OSError(error.errno, f"{error.strerror}, {advice}", os.fspath(path)) from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def pack_bits(indices: Tensor, bits: int) -> Tensor:
-    """Packs indices below 2^bits, any shape, into ceil(N * bits / 8) bytes, lowest bit first."""
-    flat = indices.reshape(-1).cpu().numpy().astype(np.uint8)
-    rows = np.unpackbits(flat[:, None], axis=1, count=bits, bitorder="little")
-    return torch.from_numpy(np.packbits(rows.reshape(-1), bitorder="little"))
-
-
-def unpack_bits(packed: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
-    """Inverse of `pack_bits`: int64 indices of the given shape."""
-    number = int(np.prod(shape, dtype=np.int64))
-    rows = np.unpackbits(packed.numpy(), count=number * bits, bitorder="little")
-    flat = np.packbits(rows.reshape(number, bits), axis=1, bitorder="little")
-    return torch.from_numpy(flat.reshape(shape).astype(np.int64))
+    return stored

@@ -7,20 +7,24 @@ state_dicts of all epochs, each multiplied by a weight, and loads the sum; other
 place. Latent weights may be averaged, codebooks may not. So every entry is a floating-point tensor,
 which such arithmetic takes, and a checksum of the latent weights lies beside each codebook: where
 it does not belong to the weights that are loaded, the codebook is fitted to them.
+
+The plain name is in a state_dict, too, with what the module reads: a plain trainer that drops the
+entries that it does not know (strict=False) then evaluates the quantized prompt.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 import zlib
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .errors import InvalidOptionError
-from .quantizer import Quantizer, Rounding
+from .errors import InvalidOptionError, InvalidWeightsError
+from .quantizer import Attachment, Noise, Quantizer
 
 HOOKS = "_qprompt_hooks"
 CHECKSUM = "checksum"
@@ -33,11 +37,16 @@ class Weight(NamedTuple):
     owner: nn.Module
     attribute: str
     latent: nn.Parameter
-    attachment: Optional[Union[Quantizer, Rounding]] = None
+    attachment: Optional[Attachment] = None
 
     @property
     def quantizer(self) -> Optional[Quantizer]:
         return self.attachment if isinstance(self.attachment, Quantizer) else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what the module reads."""
+        return self.latent.dtype if self.attachment is None else self.attachment.dtype
 
     @property
     def is_stored(self) -> bool:
@@ -49,7 +58,7 @@ def named_weights(module: nn.Module) -> List[Weight]:
     """All parameters under their plain names, quantized or not, in the order of registration."""
     weights = []
     for path, owner in module.named_modules():
-        if isinstance(owner, (parametrize.ParametrizationList, Quantizer, Rounding)):
+        if isinstance(owner, (parametrize.ParametrizationList, Attachment)):
             continue
         prefix = path + "." if path else ""
         for attribute, latent in owner.named_parameters(recurse=False):
@@ -68,31 +77,78 @@ def quantized_weights(module: nn.Module) -> List[Tuple[Quantizer, Tensor]]:
     ]
 
 
-def attach_(weight: Weight, attachment: Union[Quantizer, Rounding]) -> None:
-    """Lets ``attachment`` map the latent tensor to what the module reads."""
+def attach_(weight: Weight, attachment: Attachment) -> None:
+    """Lets ``attachment`` map the latent tensor, now in its dtype, to what the module reads."""
     detach_(weight, keep_latent=True)
     if HOOKS not in vars(weight.owner):
         _add_hooks(weight.owner)
-    parametrize.register_parametrization(weight.owner, weight.attribute, attachment)
+    _cast_(weight.latent, attachment.latent_dtype)
+    parametrize.register_parametrization(
+        weight.owner,
+        weight.attribute,
+        attachment,
+        unsafe=True,  # it may yield another dtype
+    )
 
 
 def detach_(weight: Weight, keep_latent: bool) -> None:
-    """Leaves a plain parameter, the same object, with the quantized or the latent values."""
+    """Leaves a plain parameter, the same object in its old dtype, with either kind of values."""
     _separate_class(weight.owner)
     if weight.attachment is not None:
+        if not keep_latent:
+            weight.latent.data.copy_(getattr(weight.owner, weight.attribute).detach())
         parametrize.remove_parametrizations(
-            weight.owner, weight.attribute, leave_parametrized=not keep_latent
+            weight.owner, weight.attribute, leave_parametrized=False
         )
+        _cast_(weight.latent, weight.dtype)
         if not any(_attached(weight.owner)):
             for handle in vars(weight.owner).pop(HOOKS):
                 handle.remove()
+
+
+def _cast_(parameter: nn.Parameter, dtype: torch.dtype) -> None:
+    """Converts a parameter and its gradient in place: optimizers go on holding it."""
+    nn.ParameterList([parameter]).to(dtype)
+
+
+def recorded_options(state: Mapping[str, Any]) -> Dict[str, Any]:
+    """The options of `quantize_` that a state_dict shows; empty if nothing in it is quantized.
+
+    Args:
+        state: names to tensors, of a module whose quantizers have equal options.
+
+    Returns:
+        "bits", "params" ("" where it chose what None chooses), "normalize".
+    """
+    latent, books = {}, {}
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            continue
+        path, _, rest = key.rpartition("parametrizations.")
+        attribute, _, entry = rest.partition(".")
+        if entry == "original":
+            latent[path + attribute] = value
+        elif entry == "0.codebook":
+            books[path + attribute] = key
+    if not books:
+        return {}
+    by_default = {name for name, value in latent.items() if value.dim() >= 2}
+    params = "" if set(books) == by_default else f"^({'|'.join(map(re.escape, books))})$"
+    key = next(iter(books.values()))
+    options: Dict[str, Any] = {"bits": _bits(state[key]), "params": params}
+    normalized = state.get(key.replace("codebook", "normalized"))
+    return options if normalized is None else {**options, "normalize": bool(normalized)}
+
+
+def _bits(codebook: Tensor) -> int:
+    return (codebook.numel() - 1).bit_length()
 
 
 def _attached(owner: nn.Module) -> Iterator[Weight]:
     """The weights of one module, without those of its children, to which something is attached."""
     if parametrize.is_parametrized(owner):
         for attribute, chain in owner.parametrizations.items():  # type: ignore[union-attr,operator]
-            if isinstance(chain[0], (Quantizer, Rounding)):
+            if isinstance(chain[0], Attachment):
                 yield Weight(attribute, owner, attribute, chain.original, chain[0])
 
 
@@ -111,7 +167,7 @@ def _add_hooks(owner: nn.Module) -> None:
     # public names of both, without the underscore, came with torch 2.5; these are in all versions
     after_save: Any = owner._register_state_dict_hook
     before_load: Any = owner._register_load_state_dict_pre_hook
-    setattr(owner, HOOKS, (after_save(_save_checksums), before_load(_load, with_module=True)))
+    setattr(owner, HOOKS, (after_save(_save), before_load(_load, with_module=True)))
 
 
 def _checksum(weight: Tensor) -> int:
@@ -120,10 +176,15 @@ def _checksum(weight: Tensor) -> int:
     return zlib.crc32(octets.numpy().tobytes())
 
 
-def _save_checksums(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
+def _save(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None:
+    """Adds checksums, and plain names with what the module reads, but for noise."""
     for weight in _attached(owner):
+        chain = f"{prefix}parametrizations.{weight.attribute}."
+        if isinstance(weight.attachment, Noise):  # which is none of the weights' state
+            state[prefix + weight.attribute] = state.pop(chain + "original")
+        else:
+            state[prefix + weight.attribute] = getattr(owner, weight.attribute).detach()
         if weight.quantizer is not None:
-            chain = f"{prefix}parametrizations.{weight.attribute}."
             checksum = _checksum(state[chain + "original"])
             state[f"{chain}0.{CHECKSUM}"] = torch.tensor(checksum, dtype=torch.float64)
 
@@ -132,8 +193,10 @@ def _load(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None
     """Takes the entries of a plain module, too, and fits codebooks that are absent or stale."""
     for weight in _attached(owner):
         chain = f"{prefix}parametrizations.{weight.attribute}."
-        if chain + "original" not in state and prefix + weight.attribute in state:
-            state[chain + "original"] = state.pop(prefix + weight.attribute)
+        plain = state.pop(prefix + weight.attribute, None)
+        if plain is not None:
+            state.setdefault(chain + "original", plain)
+        _require_numbers(state.get(chain + "original"), weight.latent, prefix + weight.attribute)
         if weight.quantizer is not None:
             _load_codebook(weight.quantizer, weight.latent, state, chain)
         elif chain + "0.codebook" in state:
@@ -141,6 +204,16 @@ def _load(owner: nn.Module, state: Dict[str, Any], prefix: str, *_: Any) -> None
                 f"'{prefix}{weight.attribute}' was quantized when it was trained, and is only "
                 "rounded here; quantize with the same `params`"
             )
+
+
+def _require_numbers(loaded: Any, own: Tensor, name: str) -> None:
+    if not isinstance(loaded, Tensor) or loaded.shape != own.shape:
+        return  # load_state_dict says so
+    if not loaded.is_floating_point() or not torch.isfinite(loaded).all():
+        raise InvalidWeightsError(
+            f"'{name}' would be loaded with {loaded.dtype} numbers, NaN or infinity; "
+            "take another checkpoint"
+        )
 
 
 def _load_codebook(quantizer: Quantizer, weight: Tensor, state: Dict[str, Any], chain: str) -> None:
@@ -151,9 +224,16 @@ def _load_codebook(quantizer: Quantizer, weight: Tensor, state: Dict[str, Any], 
             f"'{quantizer.name}' was trained with normalize={bool(normalized)}, which is part of "
             "what its codebook means; quantize with the same"
         )
+    codebook = state.get(base + "codebook")
+    if codebook is not None and _bits(codebook) != quantizer.bits:
+        raise InvalidOptionError(
+            f"'{quantizer.name}' was trained with bits={_bits(codebook)}, and is quantized here "
+            f"with bits={quantizer.bits}; quantize with the same"
+        )
     if not isinstance(latent, Tensor):
         return
-    absent = base + "codebook" not in state
+    _require_numbers(codebook, quantizer.codebook, quantizer.name)
+    absent = codebook is None
     if absent or (checksum is not None and float(checksum) != _checksum(latent)):
         fresh = copy.deepcopy(quantizer)
         if absent:

@@ -1,4 +1,4 @@
-"""The straight-through quantizer of one weight tensor, its options, and rounding for the rest."""
+"""What weights are mapped to: the straight-through quantizer, its options, rounding, noise."""
 
 from __future__ import annotations
 
@@ -29,14 +29,32 @@ def uniform_levels(x: Tensor, k: int) -> Tensor:
     values: Tensor = torch.unique(x.float())
     if len(values) <= k:
         return torch.cat([values, values[-1:].expand(k - len(values))])
-    low, high = values[0], values[-1]
-    cells = torch.arange(k, dtype=low.dtype, device=low.device)
-    return low + (high - low) * ((cells + 0.5) / k)
+    return values[0] + (values[-1] - values[0]) * _cell_centres(values, k)
+
+
+def normal_levels(x: Tensor, k: int) -> Tensor:
+    """Medians of `k` cells of equal probability of a normal distribution: float32, shape (k,).
+
+    Its mean and standard deviation are those of `x`. Where `x` has at most `k` distinct values,
+    those, as in `kmeans_1d`.
+    """
+    values: Tensor = torch.unique(x.float())
+    if len(values) <= k:
+        return uniform_levels(values, k)
+    std, mean = torch.std_mean(x.float(), correction=0)
+    standard: Tensor = torch.special.ndtri(_cell_centres(values, k))
+    return mean + std * standard
+
+
+def _cell_centres(like: Tensor, k: int) -> Tensor:
+    """Centres of `k` equal cells of [0, 1]."""
+    return (torch.arange(k, dtype=like.dtype, device=like.device) + 0.5) / k
 
 
 CODEBOOKS: Dict[str, Callable[[Tensor, int], Tensor]] = {
     "kmeans": kmeans_1d,
     "uniform": uniform_levels,
+    "normal": normal_levels,
 }
 
 
@@ -49,7 +67,7 @@ class QuantizerOptions:
         normalize: whether the codebook follows mean and standard deviation between fits.
         interval: training steps between two fits at least.
         kl_threshold: divergence in nats above which the codebook is fitted again.
-        codebook: "kmeans" or "uniform".
+        codebook: "kmeans", "uniform" or "normal".
 
     Raises:
         InvalidOptionError: a value is outside its range.
@@ -86,14 +104,39 @@ class QuantizerOptions:
                 raise InvalidOptionError(f"{option} must be {allowed[option]}, got {value!r}")
 
 
-class Quantizer(nn.Module):
+class Attachment(nn.Module):
+    """Maps the latent weights of a parameter to what its module reads.
+
+    Latent weights are float32 at least, since half precision would lose small optimizer steps.
+
+    Args:
+        dtype: of what is read.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.dtype, self.latent_dtype = dtype, torch.promote_types(dtype, torch.float32)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Lets `module.name = tensor` set the latent weights."""
+        return weight.to(self.latent_dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Attachment:
+        super()._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        self.dtype, self.latent_dtype = (  # half() and float() change both
+            fn(torch.empty(0, dtype=dtype)).dtype for dtype in (self.dtype, self.latent_dtype)
+        )
+        return self
+
+
+class Quantizer(Attachment):
     """Maps each weight to the nearest of 2^bits centroids; the gradient passes straight through.
 
         W_q = sigma Q((W - mu) / sigma) + mu,    dL/dW = dL/dW_q
 
     with mu and sigma the mean and the standard deviation of the current weights, taken as
     constants in the gradient. `forward` is pure: `fit_` alone changes the codebook.
-    The result holds nothing but half-precision centroids, in the dtype of the weights.
+    The result holds nothing but half-precision centroids, in the dtype that is read.
 
     Source: QPrompt (arXiv:2407.10704), section on K-Means quantization; straight-through
     estimator (arXiv:1308.3432).
@@ -101,6 +144,7 @@ class Quantizer(nn.Module):
     Args:
         options: bits, kind of codebook, and when it is fitted again.
         name: of the parameter, for messages.
+        dtype: of what is read.
     """
 
     # State that a checkpoint carries: centroids of the normalised weights, the histogram of the
@@ -114,8 +158,13 @@ class Quantizer(nn.Module):
     fits: Tensor
     normalized: Tensor
 
-    def __init__(self, options: QuantizerOptions, name: str = "weight") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        options: QuantizerOptions,
+        name: str = "weight",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(dtype)
         self.options, self.name = options, name
         k = 2**options.bits
         self.register_buffer("codebook", torch.zeros(k, dtype=torch.float64))
@@ -136,18 +185,14 @@ class Quantizer(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         indices, centroids = self.encode(weight)
-        quantized = centroids.to(weight.dtype).index_select(0, indices.reshape(-1)).view_as(weight)
-        return quantized + (weight - weight.detach())  # in this order the value is exact
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """Lets `module.name = tensor` set the latent weights."""
-        return weight
+        quantized = centroids.to(self.dtype).index_select(0, indices.reshape(-1)).view_as(weight)
+        return _straight_through(quantized, weight)
 
     @torch.no_grad()
     def encode(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
         """Indices (shape of `weight`, int32) and half-precision centroids (shape (2^bits,))."""
         indices, centroids = self._assign(weight)
-        return indices, _stored(centroids, weight.dtype)
+        return indices, _stored(centroids, self.dtype)
 
     @torch.no_grad()
     def histogram(self, weight: Tensor) -> Tensor:
@@ -167,9 +212,10 @@ class Quantizer(nn.Module):
         """
         require_clusterable(weight, f"parameter '{self.name}'")
         centroids = CODEBOOKS[self.options.codebook](weight.detach(), len(self.codebook))
-        if not torch.isfinite(_stored(centroids, weight.dtype)).all():
+        if not torch.isfinite(_stored(centroids, self.dtype)).all():
+            largest = float(centroids.to(self.dtype).abs().max())
             raise InvalidWeightsError(
-                f"parameter '{self.name}' needs the centroid {float(centroids.abs().max()):g}, "
+                f"parameter '{self.name}' needs the centroid {largest:g}, "
                 f"beyond half precision ({torch.finfo(STORED).max:g}); leave it out with `params`"
             )
         mu, sigma = self._moments(weight)
@@ -196,25 +242,57 @@ class Quantizer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Quantizer:
         exact = dict(self.named_buffers())
-        super()._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
+        super()._apply(fn, *args, **kwargs)
         for name, buffer in exact.items():  # half() and float() move them, no more
             setattr(self, name, buffer.to(getattr(self, name).device))
         return self
 
 
-class Rounding(nn.Module):
+class Rounding(Attachment):
     """Rounds weights to the precision of files; the gradient passes straight through.
 
     So that what trains is what ships also for the weights beside the codebooks.
     """
 
     def forward(self, weight: Tensor) -> Tensor:
-        rounded = weight.detach().to(STORED).to(weight.dtype)
-        return rounded + (weight - weight.detach())
+        return _straight_through(weight.detach().to(STORED).to(self.dtype), weight)
 
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """Lets `module.name = tensor` set the latent weights."""
-        return weight
+
+class Noise(Attachment):
+    """Adds Gaussian noise to weights while their module trains, W + s e with e ~ N(0, 1).
+
+    Every pass between two calls of `draw_` sees the same e. In evaluation there is no noise.
+
+    Source: QPrompt (arXiv:2407.10704), the experiment that motivates quantization.
+
+    Args:
+        std: s, or a fraction of the weights' standard deviation if `relative`.
+        like: the weights.
+
+    Raises:
+        InvalidOptionError: a negative or infinite `std`.
+    """
+
+    noise: Tensor
+
+    def __init__(self, std: float, relative: bool, like: Tensor) -> None:
+        super().__init__(like.dtype)
+        if not 0 <= std < float("inf"):
+            raise InvalidOptionError(f"noise_std must be a number >= 0, got {std!r}")
+        self.std, self.relative = std, relative
+        noise = torch.zeros_like(like, dtype=self.latent_dtype)
+        self.register_buffer("noise", noise, persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if not (self.training and self.std):
+            return weight.to(self.dtype)
+        scale = self.std * weight.detach().std() if self.relative else self.std
+        return (weight + scale * self.noise).to(self.dtype)
+
+    def draw_(self) -> None:
+        """Draws e from the device's random generator; nothing is drawn where there is no noise."""
+        if self.std:
+            self.noise.normal_()
 
 
 def number_below(bounds: Tensor, x: Tensor) -> Tensor:
@@ -239,6 +317,11 @@ def number_below(bounds: Tensor, x: Tensor) -> Tensor:
         right = flat > bounds[half - 1 :: 2 * half].index_select(0, below)
         below.mul_(2).add_(right)
     return below.view_as(x)
+
+
+def _straight_through(values: Tensor, weight: Tensor) -> Tensor:
+    """The values, with the gradient of the weight."""
+    return values + (weight - weight.detach()).to(values.dtype)  # in this order they stay exact
 
 
 def _stored(centroids: Tensor, dtype: torch.dtype) -> Tensor:

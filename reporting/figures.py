@@ -38,15 +38,27 @@ _STYLE = {
 }
 _COLOURS = {
     "ZeroshotCLIP": "#8a8f98",
+    "ZeroshotCLIP2": "#b0a58f",
     "CLIP": "#8a8f98",
     "CoOp": "#2f7fd1",
     "QCoOp": "#14a3b8",
     "CoCoOp": "#2f9e6e",
     "QCoCoOp": "#86a32b",
     "ProGrad": "#8b6fd1",
+    "QProGrad": "#5f55c9",
+    "KgCoOp": "#b8902a",
+    "QKgCoOp": "#d9743f",
+    "CLIPAdapter": "#7d8f2e",
+    "QCLIPAdapter": "#a9b84a",
+    "TipAdapter": "#c98fa8",
+    "TipAdapterF": "#9e5b78",
+    "QTipAdapterF": "#d06d97",
+    "VPT": "#5a6b2f",
+    "IVLP": "#7a4b3a",
     "MaPLe": "#e0752d",
     "QMaPLe": "#cf4a5a",
     "PromptSRC": "#c4559a",
+    "QPromptSRC": "#8c2f6b",
 }
 _OTHERS = ("#b8902a", "#a3684f", "#6c7fd8", "#4f9fa0", "#b565d0")
 _MARKERS = {None: "o", 1: "v", 2: "s", 3: "p", 4: "D"}
@@ -101,7 +113,7 @@ def draw(
 def style(method: Method) -> dict[str, Any]:
     """Colour by trainer, line and marker by bits; published numbers are hollow."""
     colour = _COLOURS.get(method.trainer) or _pick(method.trainer, _OTHERS)
-    variant = method.variant + "log" * method.from_log
+    variant = method.variant + method.settings + "log" * method.from_log
     return {
         "color": colour,
         "marker": _pick(variant, _VARIANTS) if variant else _MARKERS.get(method.bits, "P"),

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 _ABSENT = "?"
-_LEARNERS = ("CoOp", "CoCoOp", "ProGrad", "MaPLe", "PromptSRC")  # in order of appearance
+_SAME = ["trainer", "bits", "variant", "from_log"]
+_LEARNERS = (  # in order of appearance
+    "CoOp",
+    "CLIPAdapter",
+    "TipAdapter",
+    "TipAdapterF",
+    "CoCoOp",
+    "ProGrad",
+    "VPT",
+    "IVLP",
+    "MaPLe",
+    "KgCoOp",
+    "PromptSRC",
+)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A row of a table. ``variant`` names the settings that tell it from its like."""
+    """A row of a table.
+
+    ``variant`` is the name that a sweep gave to its settings, ``settings`` states those that tell
+    it from its like.
+    """
 
     trainer: str
     bits: int | None = None
     variant: str = ""
+    settings: str = ""
     from_log: bool = False
     zero_shot: bool = False
     source: str = ""  # of published numbers
 
     @property
     def name(self) -> str:
-        marks = [self.variant, "log" * self.from_log, "published" * bool(self.source)]
+        marks = [
+            self.variant,
+            self.settings,
+            "log" * self.from_log,
+            "published" * bool(self.source),
+        ]
         marks = [mark for mark in marks if mark]
         return f"{self.trainer} ({', '.join(marks)})" if marks else self.trainer
 
@@ -39,9 +63,13 @@ class Method:
         return self.trainer.removeprefix("Q") if self.bits else self.trainer
 
     def quantizes(self, other: Method) -> bool:
-        """Whether the other is the plain trainer that this one quantizes."""
-        plain = (self.plain, None, self.from_log)
-        return self.bits is not None and (other.trainer, other.bits, other.from_log) == plain
+        """Whether the other is the plain trainer that this one quantizes, or adds noise to.
+
+        One of its own variant, or of none.
+        """
+        plain = (f"Q{other.trainer}", None, other.from_log)
+        alike = (self.trainer, other.bits, self.from_log) == plain
+        return alike and other.variant in ("", self.variant)
 
     @property
     def order(self) -> tuple[Any, ...]:
@@ -49,27 +77,37 @@ class Method:
         known = self.plain in _LEARNERS
         learner = _LEARNERS.index(self.plain) if known else len(_LEARNERS)
         rank = (bool(self.source), not self.zero_shot, learner, self.plain, self.bits or 0)
-        return (*rank, self.trainer, self.variant, self.from_log)
+        names = (_natural(self.variant), _natural(self.settings))
+        return (*rank, self.trainer, *names, self.from_log)
 
     def __lt__(self, other: Method) -> bool:
         return self.order < other.order
 
 
+def _natural(text: str) -> tuple[str | float, ...]:
+    """Texts and numbers in turn, so that 9 comes before 10."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return tuple(float(part) if i % 2 else part for i, part in enumerate(parts))
+
+
 def assign(runs: pd.DataFrame) -> pd.DataFrame:
     """Add the column "method".
 
-    Runs of one trainer become several methods if, on the same data and shots, they differ in a
-    setting; the method's name states it. A key that only one of two runs knows does not count.
+    Runs of one trainer and variant become several methods if, on the same data and shots, they
+    differ in a setting; the method's name states it. A key that only one of two runs knows does not
+    count.
     """
     methods = {}
-    for _, alike in runs.groupby(["trainer", "bits", "from_log"], dropna=False):
+    for _, alike in runs.groupby(_SAME, dropna=False):
         chosen = _settings(alike)
         differing = chosen.groupby([alike.dataset, alike.subset, alike.shots]).nunique().gt(1).any()
         keys = sorted(chosen.columns[differing])
         for run in alike.itertuples():
-            variant = ", ".join(f"{key}={run.settings.get(key, _ABSENT)}" for key in keys)
+            settings = ", ".join(f"{key}={run.settings.get(key, _ABSENT)}" for key in keys)
             bits = None if pd.isna(run.bits) else int(run.bits)
-            methods[run.Index] = Method(run.trainer, bits, variant, run.from_log, run.zero_shot)
+            methods[run.Index] = Method(
+                run.trainer, bits, run.variant, settings, run.from_log, run.zero_shot
+            )
     return runs.assign(method=pd.Series(methods, dtype=object))
 
 

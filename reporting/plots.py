@@ -17,6 +17,7 @@ from reporting.figures import Plot, draw, style
 from reporting.methods import Method
 from reporting.protocols import BASE, COLUMNS, FEW_SHOT, NEW, H
 from reporting.scores import AVERAGE
+from reporting.stability import stability_plots
 from reporting.tables import Section, Table
 
 GREY = "#8a8f98"
@@ -30,11 +31,11 @@ Counts = Mapping[Method, np.ndarray]
 
 
 def section_plots(section: Section) -> list[Plot]:
-    """Trade-off, curves, accuracy against bits, and results of each class, where there are any."""
-    plots = list(_curve_plots(section))
+    """Trade-off, curves, accuracy against bits, single runs and classes, where there are any."""
+    plots = list(curve_plots(section))
     for table in section.tables:
         plots += [*_trade_off_plots(section, table), *_bits_plots(section, table)]
-    return plots + list(class_plots(section))
+    return [*plots, *stability_plots(section), *class_plots(section)]
 
 
 def comparable(table: Table, columns: Sequence[str]) -> pd.DataFrame:
@@ -114,7 +115,7 @@ def _bits_plots(section: Section, table: Table) -> Iterator[Plot]:
     )
 
 
-def _curve_plots(section: Section) -> Iterator[Plot]:
+def curve_plots(section: Section) -> Iterator[Plot]:
     if section.protocol != FEW_SHOT:
         return
     shots = section.tables[0].columns

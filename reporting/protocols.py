@@ -88,7 +88,9 @@ def _base_to_new_section(setting: Setting, runs: pd.DataFrame) -> Section:
     published = published_halves() if has_published_numbers(setting) else None
     tables = _tables_by_dataset(scores, COLUMNS, harmonic_mean_of_means, published)
     comparisons = compare(scores, _averaged(scores), harmonic_mean_of_means)
-    return Section(BASE_TO_NEW, setting, tables, comparisons, runs, differing_settings(runs))
+    return Section(
+        BASE_TO_NEW, setting, tables, scores, comparisons, runs, differing_settings(runs)
+    )
 
 
 def few_shot_sections(runs: pd.DataFrame) -> Iterator[Section]:
@@ -108,7 +110,7 @@ def _few_shot_section(setting: Setting, runs: pd.DataFrame) -> Section:
     scores = collect(runs)[columns]
     tables = _tables_by_dataset(scores, columns)
     comparisons = compare(scores, _averaged(scores))
-    return Section(FEW_SHOT, setting, tables, comparisons, runs, differing_settings(runs))
+    return Section(FEW_SHOT, setting, tables, scores, comparisons, runs, differing_settings(runs))
 
 
 def transfer_sections(moved: pd.DataFrame, at_home: pd.DataFrame) -> Iterator[Section]:
@@ -136,7 +138,7 @@ def transfer_sections(moved: pd.DataFrame, at_home: pd.DataFrame) -> Iterator[Se
 def _identities(runs: pd.DataFrame) -> pd.Series:
     """What tells whether two runs are of one method."""
     identities = [
-        (run.trainer, str(run.bits), run.from_log, frozenset(run.settings.items()))
+        (run.trainer, str(run.bits), run.variant, run.from_log, frozenset(run.settings.items()))
         for run in runs.itertuples()
     ]
     return pd.Series(identities, runs.index, dtype=object)
@@ -161,7 +163,7 @@ def _transfer_section(protocol: str, setting: Setting, runs: pd.DataFrame) -> Se
     columns = [*home, *targets, *([AVERAGE] if of > 1 else [])]
     table = make_table(f"Trained on {setting.source}", columns, [cells, *published])
     comparisons = compare(scores, targets)
-    return Section(protocol, setting, [table], comparisons, runs, differing_settings(runs))
+    return Section(protocol, setting, [table], scores, comparisons, runs, differing_settings(runs))
 
 
 def _published_transfer(protocol: str) -> pd.DataFrame:

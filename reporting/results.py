@@ -45,6 +45,7 @@ _NO_SETTINGS = {
     "TRAINER.NAME",
     "TRAINER.QPROMPT.BITS",
     "USE_CUDA",
+    "VARIANT",
     "VERSION",
 }
 _QUANTIZER = "TRAINER.QPROMPT."
@@ -129,7 +130,7 @@ def read_result(path: Path, folder: Path) -> dict[str, Any]:
         UnreadableResultError: no JSON, a missing or malformed field, or another format version.
     """
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = json.loads(path.read_text(encoding="utf-8-sig"))
         version = result["format_version"]
         if version != FORMAT_VERSION:
             raise UnreadableResultError(
@@ -178,6 +179,7 @@ def _run(
         "trainer": trainer,
         "zero_shot": is_zero_shot(trainer),
         "bits": bits,
+        "variant": (origin or config).get("VARIANT", ""),
         "backbone": config["MODEL.BACKBONE.NAME"],
         "dataset": dataset_name(config),
         "subset": config.get("DATASET.SUBSAMPLE_CLASSES", "all"),
@@ -208,12 +210,13 @@ def _settings(
     The quantizer's keys are the run's own, because it may be attached after training.
     """
     chosen = {k: v for k, v in origin.items() if not k.startswith(_QUANTIZER)}
-    if bits is not None:
+    if bits is not None or config.get(f"{_QUANTIZER}MODE") == "noise":
         chosen |= {k: v for k, v in config.items() if k.startswith(_QUANTIZER)}
     return {
         key: _comparable(value, origin["SEED"])
         for key, value in chosen.items()
-        if key not in _NO_SETTINGS | irrelevant and not key.startswith("DATASET.")
+        if key not in _NO_SETTINGS | irrelevant
+        and (key == "DATASET.TEMPLATE" or not key.startswith("DATASET."))
     }
 
 
@@ -276,7 +279,7 @@ def _run_of_log(logged: Path, folder: Path) -> dict[str, Any] | str:
 def _bits(config: Config) -> int | None:
     quantized = config["TRAINER.NAME"].startswith("Q")
     mode = config.get("TRAINER.QPROMPT.MODE", "none")
-    return config.get("TRAINER.QPROMPT.BITS") if quantized and mode != "none" else None
+    return config.get("TRAINER.QPROMPT.BITS") if quantized and mode in ("qat", "ptq") else None
 
 
 def training_config(weights: str, evaluation: Path) -> Config | None:
@@ -296,7 +299,7 @@ def training_config(weights: str, evaluation: Path) -> Config | None:
         for folder in named:
             record = start / folder / "config.json"
             if record.is_file():
-                config = json.loads(record.read_text(encoding="utf-8")).get("config", {})
+                config = json.loads(record.read_text(encoding="utf-8-sig")).get("config", {})
                 if "DATASET" in config:  # models of other kinds have a config.json, too
                     return dict(flatten(config))
             log = read_log(start / folder)
@@ -317,7 +320,7 @@ class LogFile:
 def read_log(folder: Path) -> LogFile | None:
     """Read the logs of a run's folder; of several starts, the last that came to a result counts."""
     logs = [
-        _parse_log(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("log.txt*"))
+        _parse_log(path.read_text(encoding="utf-8-sig")) for path in sorted(folder.glob("log.txt*"))
     ]
     finished = [log for log in logs if log.accuracy is not None]
     return (finished or logs or [None])[-1]

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
+from scipy.stats import binom, binomtest
 from scipy.stats import t as student
 
 AVERAGE = "average"
 CONFIDENCE = 0.95
+COLLAPSE = 10  # points below zero-shot CLIP
 Finish = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -84,7 +87,7 @@ def compare(
     averages, so that the interval speaks of these data sets trained again, not of others.
 
     Returns:
-        Index (first, second, dataset), columns (mean, margin, n or sets; measure).
+        Index (first, second, dataset), columns (mean, margin, median, p, n or sets; measure).
     """
     trained = [m for m in scores.index.unique("method") if not m.zero_shot]  # the rest has no seeds
     gains, sets = {}, {}
@@ -106,17 +109,65 @@ def compare(
 
 
 def differences(gains: pd.DataFrame) -> pd.DataFrame:
-    """Mean of n paired differences, and the margin of its 95% interval.
+    """Mean of n paired differences, the margin of its 95% interval, their median, a sign test.
 
     The interval is Student's: mean ± t(0.975, n - 1) * s / sqrt(n), s the sample standard deviation
-    of the differences; a single pair has none.
+    of the differences; a single pair has none. p is that of the two-sided exact sign test, which
+    asks for no distribution: runs that collapse make the differences far from normal.
 
     Args:
         gains: in points; the last level of the index is the seed.
     """
-    groups = gains.groupby(gains.index.names[:-1], sort=False)
+    pair = gains.index.names[:-1]
+    groups = gains.groupby(pair, sort=False)
     quantiles = student.ppf((1 + CONFIDENCE) / 2, groups.count() - 1)
-    return statistics(mean=groups.mean(), margin=quantiles * groups.sem(), n=groups.count())
+    up, down = ((side > 0).groupby(pair, sort=False).sum() for side in (gains, -gains))
+    p = (2 * up.where(up < down, down).combine(up + down, _cdf)).clip(upper=1)
+    return statistics(
+        mean=groups.mean(),
+        margin=quantiles * groups.sem(),
+        median=groups.median(),
+        p=p,
+        n=groups.count(),
+    )
+
+
+def _cdf(successes: pd.Series, trials: pd.Series) -> pd.Series:
+    return pd.Series(binom.cdf(successes, trials, 0.5), successes.index)
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """Correct p-values for their number (Holm, 1979); gaps count not."""
+    ascending = p.dropna().sort_values()
+    left = np.arange(len(ascending), 0, -1)
+    return (ascending * left).cummax().clip(upper=1).reindex(p.index)
+
+
+def zero_shot_scores(scores: pd.DataFrame, headline: str) -> pd.Series:
+    """Accuracy, or H, of zero-shot CLIP on each data set; few-shot tables have it at 0 shots."""
+    zero_shot = scores[[method.zero_shot for method in scores.index.get_level_values("method")]]
+    measures = [headline] if zero_shot[headline].notna().any() else list(scores)
+    return zero_shot[measures].max(axis=1).groupby("dataset").mean()
+
+
+def collapsed_runs(scores: pd.DataFrame, headline: str) -> pd.DataFrame:
+    """Count the runs that end more than ``COLLAPSE`` points below zero-shot CLIP on the same data.
+
+    Returns:
+        Index (method, dataset), columns collapsed, runs, and low and high of the 95% interval of
+        their share (Wilson, 1927).
+    """
+    trained = scores[[not method.zero_shot for method in scores.index.get_level_values("method")]]
+    limits = zero_shot_scores(scores, headline) - COLLAPSE
+    score = trained[headline].dropna()
+    limit = limits.reindex(score.index.get_level_values("dataset")).set_axis(score.index)
+    groups = (score < limit)[limit.notna()].groupby(["method", "dataset"])
+    counts = pd.DataFrame({"collapsed": groups.sum(), "runs": groups.count()})
+    intervals = [
+        binomtest(int(k), int(n)).proportion_ci(CONFIDENCE, method="wilson")
+        for k, n in counts.itertuples(index=False)
+    ]
+    return counts.assign(low=[i.low for i in intervals], high=[i.high for i in intervals])
 
 
 def _gains_on_average(

@@ -9,7 +9,7 @@ from functools import cached_property
 import pandas as pd
 
 from reporting.methods import Method
-from reporting.scores import statistics
+from reporting.scores import collapsed_runs, statistics, zero_shot_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +80,14 @@ class Setting:
 class Section:
     """``tables`` begins with the average over data sets, if there are several.
 
-    ``comparisons`` are as :func:`reporting.scores.compare` returns them.
+    ``scores`` and ``comparisons`` are as :func:`reporting.scores.collect` and ``compare`` return
+    them.
     """
 
     protocol: str
     setting: Setting
     tables: Sequence[Table]
+    scores: pd.DataFrame
     comparisons: pd.DataFrame
     runs: pd.DataFrame
     notes: Sequence[str]
@@ -99,10 +101,26 @@ class Section:
         """The size of each method's stored prompt, the largest where class names change it."""
         return self.runs.groupby("method").stored_bytes.max()
 
+    @cached_property
+    def zero_shot(self) -> pd.Series:
+        """Zero-shot CLIP's score on each data set that it was tested on."""
+        return zero_shot_scores(self.scores, self.measure)
+
+    @cached_property
+    def collapsed(self) -> pd.DataFrame:
+        """As :func:`reporting.scores.collapsed_runs` returns it; empty if no run collapsed."""
+        counts = collapsed_runs(self.scores, self.measure)
+        return counts if counts.collapsed.any() else counts[:0]
+
     @property
     def headline(self) -> str:
         """The column that methods are ranked by."""
         return self.tables[0].columns[-1]
+
+    @property
+    def measure(self) -> str:
+        """That of the headline column."""
+        return self.headline if self.headline in self.scores else self.scores.columns[-1]
 
     @property
     def best_methods(self) -> list[Method]:

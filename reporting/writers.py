@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from reporting.plots import Plot, section_plots
 from reporting.report import Report, make_report
-from reporting.scores import AVERAGE
+from reporting.scores import AVERAGE, holm
 from reporting.tables import Section, Table
 
 PLOTS = "plots"
@@ -41,8 +41,14 @@ COMPARISONS = (
     "with its 95% interval (Student's t over seeds; on averages over data sets, the differences of "
     "the seeds' averages, so that the interval says nothing about other data sets). An interval "
     "that holds 0 does not tell the two apart. With one seed nothing is claimed. Intervals are not "
-    "corrected for the number of comparisons."
+    "corrected for the number of comparisons. The p of the two-sided sign test, from 6 pairs on, "
+    "is corrected for the number of its table's rows (Holm)."
 )
+COLLAPSED = (
+    "Runs that ended more than 10 points below zero-shot CLIP on the same data, and their share "
+    "with its 95% interval (Wilson)."
+)
+FEWEST_PAIRS = 6  # with fewer a sign test cannot come below 0.05
 
 
 def write_report(folder: Path, output: Path) -> Report:
@@ -94,6 +100,8 @@ def page(report: Report, plots: Mapping[Section, Sequence[Plot]]) -> str:
         "published_note": published_note,
         "table_texts": table_texts,
         "comparison_texts": comparison_texts,
+        "COLLAPSED": COLLAPSED,
+        "collapse_texts": collapse_texts,
     }
     return environment.get_template("report.html.j2").render(report=report, plots=plots)
 
@@ -116,9 +124,11 @@ def markdown(report: Report, plots: Mapping[Section, Sequence[Plot]], folder: st
         blocks += [f"- {_one_line(note)}" for note in notes]
         counterparts = [key for key in section.comparisons.index if key[0].quantizes(key[1])]
         if counterparts:
-            lines = comparison_texts(section.comparisons.loc[counterparts])
+            lines = comparison_texts(section, section.comparisons.loc[counterparts])
             lines = lines.rename(columns={"pairs": "n"})
             blocks += ["### Quantized minus plain", COMPARISONS, _markdown_pipes(lines)]
+        if len(section.collapsed):
+            blocks += ["### Collapsed runs", COLLAPSED, _markdown_pipes(collapse_texts(section))]
     if report.notes:
         notes = [f"- {_one_line(note)}" for note in report.notes]
         blocks += ["## Not in the tables", "\n".join(notes)]
@@ -226,7 +236,7 @@ def _means(section: Section, table: Table) -> pd.DataFrame:
         **asdict(section.setting),
         "dataset": table.dataset or means.column,
         "method": [method.name for method in means.method],
-        **methods[["trainer", "bits", "variant", "from_log"]],
+        **methods[["trainer", "bits", "variant", "settings", "from_log"]],
         "measure": means.column if table.dataset else "accuracy",
         **means[["mean", "std", "seeds"]],
         "datasets": means["sets"],
@@ -252,6 +262,8 @@ def _differences(section: Section) -> pd.DataFrame:
         "first_minus_second": compared["mean"],
         "low_95": compared["mean"] - compared.margin,
         "high_95": compared["mean"] + compared.margin,
+        "median": compared["median"],
+        "p_sign_test": compared.p,
         "pairs": compared["n"],
     }
     return pd.DataFrame(lines).astype(dict.fromkeys(["shots", "datasets", "pairs"], "Int64"))
@@ -287,8 +299,11 @@ def table_texts(section: Section, table: Table, bold: str = "{}") -> pd.DataFram
     return texts.assign(**{"seeds": _spans(table.cells["seeds"]), "prompt bytes": sizes})
 
 
-def comparison_texts(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Mean differences in points and their intervals."""
+def comparison_texts(section: Section, comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Mean differences in points and their intervals.
+
+    Where there are seeds enough for a sign test, its p and the median, of the headline measure.
+    """
     mean, margin = comparisons["mean"], comparisons["margin"]
     there = mean.notna()
     intervals = (mean - margin).map(" [{:+.2f}, ".format) + (mean + margin).map("{:+.2f}]".format)
@@ -300,7 +315,35 @@ def comparison_texts(comparisons: pd.DataFrame) -> pd.DataFrame:
     sets = _spans(comparisons["sets"][there])
     pairs = zip(datasets, sets, strict=True)
     texts.insert(2, "on", [f"{d} of {n}" if d == AVERAGE else d for d, n in pairs])
+    enough = comparisons["n"][section.measure] >= FEWEST_PAIRS
+    if enough.any():
+        headline = comparisons.xs(section.measure, axis=1, level="measure")[enough]
+        median = headline["median"].map("{:+.2f}".format)
+        p = holm(headline["p"]).map("{:.3f}".format)
+        texts[f"median {section.measure}"] = median.reindex(texts.index).fillna(GAP)
+        texts["p (sign test)"] = p.reindex(texts.index).fillna(GAP)
     return texts.assign(pairs=_spans(comparisons["n"][there]))
+
+
+def collapse_texts(section: Section) -> pd.DataFrame:
+    """How many runs of each method collapsed, and the interval of their share."""
+    counts = section.collapsed
+    share = counts.collapsed / counts.runs
+    bounds = [
+        f"{s:.0%} [{low:.0%}, {high:.0%}]"
+        for s, low, high in zip(share, counts.low, counts.high, strict=True)
+    ]
+    methods, datasets = zip(*counts.index, strict=True)
+    return pd.DataFrame(
+        {
+            "method": [method.label for method in methods],
+            "on": datasets,
+            "collapsed": [
+                f"{k} of {n}" for k, n in zip(counts.collapsed, counts.runs, strict=True)
+            ],
+            "share": bounds,
+        }
+    )
 
 
 def _spans(counts: pd.DataFrame) -> pd.Series:

@@ -11,6 +11,7 @@ import argparse
 import difflib
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -75,7 +76,7 @@ def _add_grid(command: argparse.ArgumentParser, positional: Sequence[str] = ()) 
     command.add_argument("--config", default=env("CFG"), help="file in configs/trainers/TRAINER")
     transfer = f"for {' and '.join(TRANSFER)}"
     command.add_argument("--source", type=_dataset, default=env("SOURCE"), help=transfer)
-    command.add_argument("--opts", nargs="+", help="configuration keys and values: KEY VALUE ...")
+    command.add_argument("--opts", nargs="+", help="KEY VALUE ...: a variant of the configuration")
 
 
 def _trainer(name: str) -> str:
@@ -91,6 +92,8 @@ def _configs(trainer: str) -> list[str]:
 
 
 def _dataset(name: str) -> str:
+    if os.path.isdir(name):  # of one's own images
+        return name
     return _known(name, sorted(path.stem for path in CONFIGS.glob("datasets/*.yaml")))
 
 
@@ -126,10 +129,13 @@ def _sweep(args: argparse.Namespace) -> str:
     from sweeps.grid import Grid
 
     given = {"protocol": args.command, **vars(args)}
-    node = {f.name: given[f.name] for f in fields(Grid) if given[f.name]}
-    if len(words := node.get("opts", [])) % 2:
+    node = {f.name: given[f.name] for f in fields(Grid) if given.get(f.name)}
+    if len(words := node.pop("opts", [])) % 2:
         raise SweepError(f"--opts takes KEY VALUE pairs, and {words[-1]} has no value")
-    node["opts"] = dict(zip(words[::2], words[1::2], strict=True))
+    if words:
+        opts = dict(zip(words[::2], words[1::2], strict=True))
+        name = ",".join(f"{key}={value}" for key, value in opts.items())
+        node["variants"] = {re.sub(r"[^A-Za-z0-9.,=+-]", "-", name): opts}
     return json.dumps(node)
 
 

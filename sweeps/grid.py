@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -25,12 +26,16 @@ _RESERVED = {
             "SEED",
             "TRAINER.NAME",
             "TRAINER.QPROMPT.BITS",
+            "VARIANT",
         ),
         "which the grid itself sets for each run",
     ),
     "RESUME": "but each run resumes from its own checkpoints",
     "TEST.NO_TEST": "but a sweep needs the results of the tests",
 }
+
+
+_VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.,=+-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,16 @@ class Grid:
     Args:
         protocol: base2new, few_shot, cross_dataset or domain_generalization.
         trainers: registered names, e.g. CoOp, QCoOp.
-        datasets: names of files in ``configs/datasets``; for the transfer protocols those that are
-            tested on (empty: the papers').
+        datasets: names of files in ``configs/datasets``, or paths, with a slash, of folders of own
+            images; for the transfer protocols those that are tested on (empty: the papers').
         bits: bit-widths of the quantized trainers, 1 to 8 (empty: what their configuration says).
         shots: training images of each class.
         seeds: seeds, 0 or more.
         config: name of a file in ``configs/trainers/<trainer>`` (empty: the published setting).
         source: data set that the transfer protocols train on.
         opts: further configuration keys and values, for every run.
+        variants: sets of further keys and values by name, each of them with every run; the name
+            becomes part of the folders' names and of the reports' rows (empty: none).
 
     Raises:
         SweepError: a value is of the wrong type, out of range, or missing.
@@ -63,6 +70,7 @@ class Grid:
     config: str = ""
     source: str = "imagenet"
     opts: Mapping[str, Any] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_choice("protocol", self.protocol, PROTOCOLS)
@@ -82,11 +90,21 @@ class Grid:
                 raise SweepError(f"{name} must be {least} or more, got {wrong[0]}")
         if self.bits and max(self.bits) > MAX_BITS:
             raise SweepError(f"bits must be {MAX_BITS} or less, got {max(self.bits)}")
-        if not isinstance(self.opts, Mapping):
-            raise SweepError(f"opts must map configuration keys to values, got {self.opts!r}")
-        for key, why in _RESERVED.items():
-            if key in self.opts:
-                raise SweepError(f"opts sets {key}, {why}: leave it out")
+        if not isinstance(self.variants, Mapping):
+            raise SweepError(f"variants must map names to keys and values, got {self.variants!r}")
+        for name in self.variants:
+            if not isinstance(name, str) or not _VARIANT.fullmatch(name):
+                raise SweepError(
+                    f"the name of a variant becomes part of a folder's name and has 1 to 100 "
+                    f"letters, digits and . , = + -, got {name!r}"
+                )
+        variants = {f"variant {name}": opts for name, opts in self.variants.items()}
+        for origin, opts in {"opts": self.opts, **variants}.items():
+            if not isinstance(opts, Mapping):
+                raise SweepError(f"{origin} must map configuration keys to values, got {opts!r}")
+            for key, why in _RESERVED.items():
+                if key in opts:
+                    raise SweepError(f"{origin} sets {key}, {why}: leave it out")
 
 
 def read_grids(sweep: str) -> list[Grid]:

@@ -52,7 +52,8 @@ def expand(grids: Iterable[Grid], root: str, output: str) -> list[Job]:
     runs: dict[Path, Run] = {}
     for grid in grids:
         for setting, parts in plan(grid):
-            job = _job(setting, parts, grid.opts, root, output)
+            opts = {**grid.opts, **grid.variants.get(setting.variant, {})}
+            job = _job(setting, parts, opts, root, output)
             for run in job.runs:
                 if runs.setdefault(run.folder, run) != run:
                     raise SweepError(
@@ -75,17 +76,20 @@ def _job(
     weights = Path(output, parts[0].folder)
 
     def run(part: Part, *flags: str) -> Run:
-        check_choice("data set", part.dataset, datasets)
+        own = "/" in part.dataset or os.sep in part.dataset
+        dataset = "folder" if own else part.dataset
+        check_choice("data set", dataset, datasets)
         folder = Path(output, part.folder)
         pairs = {
             "DATASET.NUM_SHOTS": setting.shots,
             "DATASET.SUBSAMPLE_CLASSES": part.classes,
             **({"TRAINER.QPROMPT.BITS": setting.bits} if setting.bits else {}),
+            **({"VARIANT": setting.variant} if setting.variant else {}),
             **opts,
         }
         argv = [
-            *("--root", root, "--seed", str(setting.seed), "--trainer", setting.trainer),
-            *("--dataset-config-file", datasets[part.dataset]),
+            *("--root", part.dataset if own else root, "--seed", str(setting.seed)),
+            *("--trainer", setting.trainer, "--dataset-config-file", datasets[dataset]),
             *("--config-file", configs[setting.config]),
             *("--output-dir", str(folder), *flags),
             *(str(word) for pair in pairs.items() for word in pair),

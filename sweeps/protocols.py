@@ -6,6 +6,7 @@ The folders are those that users of CoOp and MaPLe know.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
@@ -15,24 +16,29 @@ import yaml
 
 import trainers  # noqa: F401 (registers the trainers)
 from dassl.engine import TRAINER_REGISTRY
-from qprompt.dassl import Quantized
+from qprompt.dassl import plain_class
 from sweeps import TRANSFER, SweepError
 from sweeps.grid import Grid
 
 
 class Setting(NamedTuple):
-    """One point of a grid; bits are None where the configuration file says them."""
+    """One point of a grid; bits are None where the configuration file says them.
+
+    ``variant`` is the name of one of the grid's variants; empty: none.
+    """
 
     trainer: str
     config: str
     bits: int | None
     shots: int
     seed: int
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """Name of the configuration, with the bit-width where the grid sets it."""
-        return f"{self.config}_{self.bits}bit" if self.bits else self.config
+        """Names of configuration and variant, with the bit-width where the grid sets it."""
+        bits = f"{self.bits}bit" if self.bits else ""
+        return "_".join(filter(None, [self.config, bits, self.variant]))
 
 
 class Part(NamedTuple):
@@ -45,7 +51,8 @@ class Part(NamedTuple):
 
 def base2new(setting: Setting, dataset: str) -> list[Part]:
     """Train and test on the first half of the classes, then test on the second."""
-    common = f"{dataset}/shots_{setting.shots}/{setting.trainer}/{setting.name}/seed{setting.seed}"
+    method = f"{setting.trainer}/{setting.name}/seed{setting.seed}"
+    common = f"{_called(dataset)}/shots_{setting.shots}/{method}"
     return [
         Part(f"base2new/train_base/{common}", dataset, "base"),
         Part(f"base2new/test_new/{common}", dataset, "new"),
@@ -54,14 +61,15 @@ def base2new(setting: Setting, dataset: str) -> list[Part]:
 
 def few_shot(setting: Setting, dataset: str) -> list[Part]:
     """Train and test on all classes."""
-    return [Part(f"few_shot/{dataset}/{_variant(setting)}", dataset, "all")]
+    return [Part(f"few_shot/{_called(dataset)}/{_name_with_shots(setting)}", dataset, "all")]
 
 
 def transfer(protocol: str, setting: Setting, source: str, targets: Iterable[str]) -> list[Part]:
     """Train on a source as :func:`few_shot` does, then test on each target."""
-    folder = f"{protocol}/{source}"
+    folder = f"{protocol}/{_called(source)}"
     return few_shot(setting, source) + [
-        Part(f"{folder}/{target}/{_variant(setting)}", target, "all") for target in targets
+        Part(f"{folder}/{_called(target)}/{_name_with_shots(setting)}", target, "all")
+        for target in targets
     ]
 
 
@@ -71,8 +79,8 @@ def plain_counterpart(trainer: str) -> str | None:
     Raises:
         UnknownNameError: no such trainer is registered.
     """
-    classes = TRAINER_REGISTRY.get(trainer).__mro__
-    return classes[classes.index(Quantized) + 1].__name__ if Quantized in classes else None
+    plain = plain_class(TRAINER_REGISTRY.get(trainer))
+    return plain.__name__ if plain else None
 
 
 def plan(grid: Grid) -> Iterator[tuple[Setting, list[Part]]]:
@@ -84,11 +92,13 @@ def plan(grid: Grid) -> Iterator[tuple[Setting, list[Part]]]:
     """
     datasets = grid.datasets or _default_datasets(grid)
     trained_on = [grid.source] if grid.protocol in TRANSFER else datasets
-    for dataset, shots, seed, trainer in product(trained_on, grid.shots, grid.seeds, grid.trainers):
+    for dataset, shots, seed, trainer, variant in product(
+        trained_on, grid.shots, grid.seeds, grid.trainers, grid.variants or [""]
+    ):
         is_quantized = plain_counterpart(trainer) is not None
-        config = grid.config or _default_config(trainer, dataset, grid.protocol)
+        config = grid.config or _default_config(trainer, dataset, grid.protocol, shots)
         for bits in grid.bits if grid.bits and is_quantized else [None]:
-            setting = Setting(trainer, config, bits, shots, seed)
+            setting = Setting(trainer, config, bits, shots, seed, variant)
             if grid.protocol in TRANSFER:
                 yield setting, transfer(grid.protocol, setting, dataset, datasets)
             elif grid.protocol == "base2new":
@@ -97,7 +107,12 @@ def plan(grid: Grid) -> Iterator[tuple[Setting, list[Part]]]:
                 yield setting, few_shot(setting, dataset)
 
 
-def _variant(setting: Setting) -> str:
+def _called(dataset: str) -> str:
+    """Return the name of a data set, which may be the path of a folder of images."""
+    return os.path.basename(os.path.abspath(dataset))
+
+
+def _name_with_shots(setting: Setting) -> str:
     return f"{setting.trainer}/{setting.name}_{setting.shots}shots/seed{setting.seed}"
 
 
@@ -106,12 +121,15 @@ def _defaults() -> dict[str, Any]:
     return yaml.safe_load(Path(__file__).with_name("defaults.yaml").read_text(encoding="utf-8"))
 
 
-def _default_config(trainer: str, dataset: str, protocol: str) -> str:
+def _default_config(trainer: str, dataset: str, protocol: str, shots: int) -> str:
     configs = _defaults()["configs"]
     choices = configs.get(trainer) or configs.get(plain_counterpart(trainer), {})
     for key in (dataset, protocol, "default"):
-        if key in choices:
-            return choices[key]
+        choice = choices.get(key)
+        if isinstance(choice, dict):
+            choice = choice.get(shots)
+        if choice:
+            return choice
     raise SweepError(
         f"there is no published setting of {trainer}: name a file of configs/trainers/{trainer} "
         "as config"

@@ -29,7 +29,7 @@ def score(run: Run) -> str:
         raise FileNotFoundError(
             f'The run left no "{path}": a sweep needs the test that TEST.NO_TEST leaves out'
         )
-    metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    metrics = json.loads(path.read_text(encoding="utf-8-sig"))["metrics"]
     name, value = next(iter(metrics.items()))
     return f"{name} {value:.2f}"
 

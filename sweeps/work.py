@@ -10,14 +10,11 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 
-from dassl.utils import Cache, OutputDirError, atomic_write, mkdir_if_missing
+from dassl.utils import Cache, FolderInUseError, atomic_write, hold
 from sweeps import records
 from sweeps.grid import SweepError, read_grids
 from sweeps.jobs import Job, Run, expand
-
-LOCK = ".lock"
 
 Check = Callable[[Sequence[str]], None]
 Start = Callable[[Sequence[str], Cache], None]
@@ -127,46 +124,18 @@ def _imitate_new_process() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock_job(job: Job) -> Iterator[bool]:
-    """Yield whether no other process works on ``job``; a process that dies lets go of it.
+    """Yield whether no other process works on ``job``.
 
     Raises:
-        OSError: there cannot be a lock file; the message names it.
+        OutputDirError: its folder cannot be held; the message says why.
     """
     if all(map(records.is_finished, job.runs)):
         yield True  # nothing is written
         return
-    folder = job.training.folder
-    mkdir_if_missing(folder)
-    with _lock_file(folder / LOCK) as free:
-        yield free
-
-
-@contextlib.contextmanager
-def _lock_file(path: Path) -> Iterator[bool]:
-    """Hold the lock on a file, and yield whether no other process had it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        from filelock import FileLock, Timeout
-
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(FileLock(path, timeout=0))
-                free = True
-            except Timeout:
-                free = False
-            yield free
-        return
-    with open(path, "w") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            # not flock, as filelock does: loader workers of a killed process keep it for seconds
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(hold(job.training.folder))
             free = True
-        except (BlockingIOError, PermissionError):
+        except FolderInUseError:
             free = False
-        except OSError as error:
-            raise OutputDirError(
-                f'Cannot lock "{path}" ({error.strerror}): choose an output folder on a file '
-                "system with locks"
-            ) from error
         yield free

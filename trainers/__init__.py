@@ -1,5 +1,50 @@
-"""Importing this package registers every trainer."""
+"""Importing this package registers every trainer, and its keys in the default configuration."""
 
-from trainers import cocoop, coop, maple, qcocoop, qcoop, qmaple, zsclip
+import trainers.config  # noqa: F401
+from trainers import (
+    clip_adapter,
+    cocoop,
+    coop,
+    ivlp,
+    kgcoop,
+    maple,
+    prograd,
+    promptsrc,
+    qclip_adapter,
+    qcocoop,
+    qcoop,
+    qivlp,
+    qkgcoop,
+    qmaple,
+    qprograd,
+    qpromptsrc,
+    qtip_adapter,
+    qvpt,
+    tip_adapter,
+    vpt,
+    zsclip,
+)
 
-__all__ = ["cocoop", "coop", "maple", "qcocoop", "qcoop", "qmaple", "zsclip"]
+__all__ = [
+    "clip_adapter",
+    "cocoop",
+    "coop",
+    "ivlp",
+    "kgcoop",
+    "maple",
+    "prograd",
+    "promptsrc",
+    "qclip_adapter",
+    "qcocoop",
+    "qcoop",
+    "qivlp",
+    "qkgcoop",
+    "qmaple",
+    "qprograd",
+    "qpromptsrc",
+    "qtip_adapter",
+    "qvpt",
+    "tip_adapter",
+    "vpt",
+    "zsclip",
+]

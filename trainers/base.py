@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +20,8 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import Cache, UserError, check_choice, get_or_make, load_pretrained_weights
 from trainers.features import BatchFeatures, FrozenFeatures
 from trainers.prompted import PromptedCLIP
-from trainers.views import cache_views
+from trainers.templates import template_features
+from trainers.views import ViewLoader, view_features
 
 PRECISIONS = ("fp16", "fp32", "bf16", "amp")
 
@@ -66,9 +68,10 @@ def load_backbone(cfg: Any, precision: str, device: torch.device, cache: Cache |
 
 
 class PromptTrainer(TrainerX):
-    """Train a prompt learner on a frozen CLIP with the cross-entropy of the class logits.
+    """Train a prompt learner on a frozen CLIP.
 
-    A subclass names its node below ``cfg.TRAINER`` and builds the prompted model.
+    A subclass names its node below ``cfg.TRAINER`` and builds the prompted model; its loss is the
+    cross-entropy of the class logits, unless it has another.
 
     Attributes:
         node: name of the configuration node.
@@ -94,6 +97,12 @@ class PromptTrainer(TrainerX):
         """Return how :class:`PromptedCLIP` shall encode texts."""
         model = self.cfg.MODEL
         return {"text_encoding": model.TEXT_ENCODING, "text_chunk": model.TEXT_CHUNK}
+
+    @functools.cached_property
+    def zero_shot_text(self) -> Tensor:
+        """Normalised text features (classes, embed_dim) of the data set's own templates."""
+        dataset = self.dm.dataset
+        return template_features(self.features, dataset.classnames, dataset.templates)
 
     def checkpointed_module(self) -> nn.Module:
         """Return the part of ``self.model`` whose state makes up checkpoints."""
@@ -135,13 +144,18 @@ class PromptTrainer(TrainerX):
                     f"DATALOADER.CACHED_VIEWS is {views}, but the image tower of "
                     f"{self.cfg.TRAINER.NAME} sees prompts: set it to 0"
                 )
-            self.train_loader_x = cache_views(
-                self.train_loader_x,
-                views,
-                self.features,
-                lambda images: self.model.encode_image(images.to(self.device)),
-            )
+            features = self.features_of_views(self.train_loader_x, views)
+            self.train_loader_x = ViewLoader(self.train_loader_x, features)
         super().before_train()  # last, because it restores the random generators
+
+    def features_of_views(self, loader: Any, views: int) -> Tensor:
+        """Return the features (images, views, embed_dim) of new views of training images."""
+        return view_features(
+            loader,
+            views,
+            self.features,
+            lambda images: self.model.encode_image(images.to(self.device)),
+        )
 
     def load_weights(self, module: nn.Module, path: str) -> None:
         """Load a packed prompt (``.safetensors``) or a checkpoint into ``module``."""
@@ -169,29 +183,52 @@ class PromptTrainer(TrainerX):
                 loader = self.features.batches(loader, self.model.encode_image)
             yield from super().scores(loader)
 
+    def loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, ...]:
+        """Return the loss of a batch, what else :meth:`backward` takes, and the logits.
+
+        Args:
+            image: features (n, embed_dim) where the image tower is frozen, else images.
+            label: (n,).
+        """
+        logits = self.model(image)
+        return F.cross_entropy(logits, label), logits
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients of a loss, scaled for mixed precision."""
+        self.scaler.scale(loss).backward()
+
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         image, label = self.parse_batch_train(batch)
         with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
-            logits = self.model(image)
-            loss = F.cross_entropy(logits, label)
-        self.detect_anomaly(loss)
+            *losses, logits = self.loss(image, label)
+        for loss in losses:
+            self.detect_anomaly(loss)
         self.optim.zero_grad()
-        self.scaler.scale(loss).backward()
+        self.backward(*losses)
         self.scaler.step(self.optim)
         self.scaler.update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": loss.item(), "acc": compute_accuracy(logits, label)[0].item()}
+        return {"loss": losses[0].item(), "acc": compute_accuracy(logits, label)[0].item()}
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Return images and labels; in a sweep features, encoded once for all of its runs."""
+        """Return images, or their features where the image tower is frozen, and labels."""
         image, label = batch["img"].to(self.device), batch["label"].to(self.device)
-        if self.cache is not None and self.model.frozen_image_tower and image.ndim == 4:
+        return self.frozen_features(image) if self.model.frozen_image_tower else image, label
+
+    def frozen_features(self, image: Tensor) -> Tensor:
+        """Return features (n, embed_dim) of images without prompts; features as they are.
+
+        In a sweep they are computed once for all runs that see the same images.
+        """
+        if image.ndim == 2:
+            return image
+        with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
+            if self.cache is None:
+                return self.model.encode_image(image)
             key = ("batches", id(self.model.backbone), self.precision)
             features = get_or_make(self.cache, key, BatchFeatures)
-            with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
-                image = features.get(image, self.model.encode_image)
-        return image, label
+            return features.get(image, self.model.encode_image)
 
     def run_summary(self) -> dict[str, Any]:
         """Add the size of what was learned, in half precision as the paper counts it."""

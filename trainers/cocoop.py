@@ -50,7 +50,7 @@ class ConditionalPromptLearner(ContextLearner):
     def forward(self, features: Tensor) -> clip.Prompts:
         """Return the prompts of normalised image features (m, embed_dim), a prefix for each."""
         # (n_ctx, width) + (m, 1, width)
-        return self._build_prompts(self.ctx + self.meta_net(features)[:, None])
+        return self.build_prompts(self.ctx + self.meta_net(features)[:, None])
 
 
 class ConditionalCLIP(PromptedCLIP):

@@ -74,7 +74,7 @@ class ContextLearner(nn.Module):
     def lengths(self) -> tuple[int, ...]:
         return tuple(end + 1 - self.prefix_length for end in self._ends)
 
-    def _build_prompts(self, contexts: Tensor) -> clip.Prompts:
+    def build_prompts(self, contexts: Tensor) -> clip.Prompts:
         """Put each of m contexts, (m, n_ctx, width), between start and class names."""
         m, words = len(contexts), self.prefix_length - 1 - self.n_ctx
         start = self.token_prefix[:1].expand(m, -1, -1)

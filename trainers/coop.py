@@ -11,6 +11,7 @@ from dassl.utils import check_choice
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner, count_tokens
 from trainers.prompted import PromptedCLIP
+from trainers.upstream import TextEncoder, load_clip_to_cpu  # noqa: F401 (for others' trainers)
 
 POSITIONS = ("end", "middle", "front")
 

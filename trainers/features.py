@@ -30,7 +30,7 @@ import clip
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import ImageTransform
-from dassl.utils import Cache, ProgressBar, UserError, atomic_write, get_or_make
+from dassl.utils import Cache, ProgressBar, UserError, atomic_write, get_or_make, images
 
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
 DEFAULT_FOLDER = os.path.join(CACHE, "qprompt", "features")
@@ -60,7 +60,7 @@ def digest_images(items: Iterable[Datum]) -> str:
 def encoder_versions() -> dict[str, str]:
     """Return what features depend on beside the weights: a hash of our code, library versions."""
     total = hashlib.blake2b(digest_size=16)
-    for file in sorted(Path(clip.__file__).parent.glob("*.py")):
+    for file in [*sorted(Path(clip.__file__).parent.glob("*.py")), Path(images.__file__)]:
         total.update(file.read_bytes())
     libraries = ("torch", "torchvision", "open_clip_torch", "pillow")
     return {"clip": total.hexdigest(), **{name: version(name) for name in libraries}}
@@ -195,7 +195,7 @@ class FrozenFeatures:
             return compute()
         if self.backbone not in _digests:
             _digests[self.backbone] = digest(sorted(self.backbone.state_dict().items()))
-        device = self._device.type
+        device = self.device.type
         if device == "cpu":  # sums of floats depend on both in the last bits
             device += f", {torch.get_num_threads()} threads, {get_cpu_capability()}"
         encoder = {
@@ -219,7 +219,7 @@ class FrozenFeatures:
 
         def compute() -> Tensor:
             batches = ProgressBar(loader, desc="image features")
-            return torch.cat([encode(batch["img"].to(self._device)) for batch in batches])
+            return torch.cat([encode(batch["img"].to(self.device)) for batch in batches])
 
         data = loader.dataset
         if type(data) is not DatasetWrapper or not isinstance(data.transform, ImageTransform):
@@ -247,5 +247,5 @@ class FrozenFeatures:
         return [{"img": feature, "label": label} for feature, label in pairs]
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
         return next(self.backbone.parameters()).device

@@ -73,16 +73,17 @@ class MultiModalPromptLearner(ContextLearner):
         super().__init__(backbone, classnames, n_ctx, ctx_init)
         widths = self.ctx.shape[-1], vision.class_embedding.shape[-1]
         self.proj = nn.Linear(*widths).to(self.ctx)
-        deeper = [torch.empty_like(self.ctx) for _ in range(depth - 1)]
+        # float32 in half precision, too, as in the authors' code: cast where they are used
+        deeper = [torch.empty(self.ctx.shape, device=self.ctx.device) for _ in range(depth - 1)]
         self.compound_prompts_text = nn.ParameterList(nn.init.normal_(p, std=0.02) for p in deeper)
-        projection = nn.Linear(*widths).to(self.ctx)
+        projection = nn.Linear(*widths).to(self.ctx.device)
         self.compound_prompt_projections = nn.ModuleList(copy.deepcopy(projection) for _ in deeper)
 
     def forward(self) -> clip.Prompts:
         """Return the prompts of both towers, each image prompt that of its text prompt."""
         ctx, deep_text = self.ctx, tuple(self.compound_prompts_text)  # quantized as they are read
         projections = zip(self.compound_prompt_projections, deep_text, strict=True)
-        return self._build_prompts(ctx[None])._replace(  # the prefix is one: (1, n_ctx, text width)
+        return self.build_prompts(ctx[None])._replace(  # the prefix is one: (1, n_ctx, text width)
             deep_text=deep_text,
             image=self.proj(ctx),  # (n_ctx, vision width)
             deep_image=tuple(project(prompt) for project, prompt in projections),

@@ -13,10 +13,19 @@ from torch.nn import functional as F
 import clip
 from dassl.utils import UserError, check_choice
 
-# Under these names models of this and of upstream's code hold their frozen CLIP.
-FROZEN = ("backbone.", "image_encoder.", "text_encoder.", "logit_scale")
+# Under these names models of this and of upstream's code hold their frozen CLIP ...
+FROZEN = (
+    *("backbone.", "image_encoder.", "text_encoder.", "logit_scale"),
+    "prompt_learner.ZS_image_encoder.",
+)
+LEARNED = "VPT"  # ... but for what has this in its name: upstream's prompts in the towers
 
 TEXT_ENCODINGS = ("shared", "full")
+
+
+def is_frozen(name: str) -> bool:
+    """Return whether a tensor of a model's state is part of its frozen CLIP."""
+    return name.startswith(FROZEN) and LEARNED not in name
 
 
 class PromptedCLIP(nn.Module):
@@ -127,7 +136,24 @@ class PromptedCLIP(nn.Module):
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        learned = {name: t for name, t in state_dict.items() if not name.startswith(FROZEN)}
+        learned = {name: t for name, t in state_dict.items() if not is_frozen(name)}
         # its own, so that strict loading misses nothing
         frozen = {f"backbone.{name}": t for name, t in self.backbone.state_dict().items()}
         return super().load_state_dict({**learned, **frozen}, *args, **kwargs)
+
+
+class FixedTextCLIP(PromptedCLIP):
+    """CLIP with text features that stay what they are.
+
+    Args:
+        backbone: a frozen open_clip CLIP.
+        text: (classes, embed_dim) features.
+        learner: what is trained beside them, if anything.
+    """
+
+    def __init__(self, backbone: nn.Module, text: Tensor, learner: nn.Module | None = None) -> None:
+        super().__init__(backbone, learner or nn.Module())
+        self.text = text
+
+    def encode_classes(self) -> tuple[None, Tensor]:
+        return None, self.text

@@ -62,15 +62,18 @@ class ViewLoader:
             yield {"img": self.features[list(indices), columns], **labels}
 
 
-def cache_views(
+def view_features(
     loader: Any, views: int, features: FrozenFeatures, encode: Callable[[Tensor], Tensor]
-) -> ViewLoader:
-    """Draw views of all images of a training loader, and return the batches of their features.
+) -> Tensor:
+    """Draw views of all images of a training loader, and return their features.
 
     Args:
         loader, encode: as for :func:`encode_views`.
         views: number of views of each image.
         features: computes them, or has them from an earlier run.
+
+    Returns:
+        (images, views, embed_dim).
     """
     seeds = torch.randint(2**63 - 1, (len(loader.dataset), views))
     inputs = {
@@ -78,4 +81,4 @@ def cache_views(
         "images": digest_images(loader.dataset.data_source),
         "seeds": digest([("seeds", seeds)]),
     }
-    return ViewLoader(loader, features.get(inputs, lambda: encode_views(loader, seeds, encode)))
+    return features.get(inputs, lambda: encode_views(loader, seeds, encode))

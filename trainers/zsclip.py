@@ -1,34 +1,17 @@
-"""Zero-shot CLIP: the data set's hand-written template, nothing learned."""
+"""Zero-shot CLIP: hand-written templates, nothing learned."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-import clip
 from dassl.engine import TRAINER_REGISTRY, TrainerX
-from trainers.base import load_backbone
-from trainers.features import FrozenFeatures, digest
-from trainers.prompted import PromptedCLIP
-
-
-class FixedTextCLIP(PromptedCLIP):
-    """CLIP with text features that stay what they are.
-
-    Args:
-        backbone: a frozen open_clip CLIP.
-        text: (classes, embed_dim) features.
-    """
-
-    def __init__(self, backbone: nn.Module, text: Tensor) -> None:
-        super().__init__(backbone, nn.Module())
-        self.text = text
-
-    def encode_classes(self) -> tuple[None, Tensor]:
-        return None, self.text
+from trainers.base import load_backbone, resolve_precision
+from trainers.features import FrozenFeatures
+from trainers.prompted import FixedTextCLIP
+from trainers.templates import IMAGENET_TEMPLATES_SELECT, encode_templates, template_features
 
 
 @TRAINER_REGISTRY.register()
@@ -37,21 +20,20 @@ class ZeroshotCLIP(TrainerX):
 
     def build_model(self) -> None:
         cfg = self.cfg
-        backbone = load_backbone(cfg, "fp32", self.device, self.cache)
+        precision = resolve_precision(cfg.TRAINER.ZEROSHOTCLIP.PREC, self.device)
+        backbone = load_backbone(cfg, precision, self.device, self.cache)
         self.features = FrozenFeatures(
             backbone, cfg.MODEL.BACKBONE.NAME, cfg.TEST.FEATURE_CACHE, self.cache
         )
-        template = self.dm.dataset.template
-        names = [name.replace("_", " ") for name in self.dm.dataset.classnames]
-        print(f"Prompt template: {template!r}")
-        tokens = clip.tokenize([template.format(name) for name in names]).to(self.device)
+        self.model = FixedTextCLIP(backbone, self.encode_classes())
 
-        def encode() -> Tensor:
-            with torch.no_grad():
-                return clip.encode_text(backbone, tokens)
-
-        text = self.features.get({"tokens": digest([("tokens", tokens)])}, encode)
-        self.model = FixedTextCLIP(backbone, text.to(self.device))
+    def encode_classes(self) -> Tensor:
+        """Return text features (classes, embed_dim), the mean of those of several templates."""
+        dataset = self.dm.dataset
+        print(*(f"Prompt template: {template!r}" for template in dataset.templates), sep="\n")
+        if len(dataset.templates) > 1:
+            return template_features(self.features, dataset.classnames, dataset.templates)
+        return encode_templates(self.features, dataset.classnames, dataset.templates)[0]
 
     def scores(self, loader: Any) -> Iterator[tuple[Tensor, Tensor]]:
         return super().scores(self.features.batches(loader, self.model.encode_image))
@@ -62,3 +44,16 @@ class ZeroshotCLIP(TrainerX):
 
     def run_summary(self) -> dict[str, Any]:
         return {**super().run_summary(), "stored_bytes": 0}
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroshotCLIP):
+    """CLIP with the mean of several prompts for each class, of which CoOp selected seven."""
+
+    def encode_classes(self) -> Tensor:
+        """Average the selected templates and the data set's, unless it is ImageNet's own one."""
+        dataset, given = self.dm.dataset, self.cfg.DATASET
+        own = () if given.NAME == "ImageNet" and given.TEMPLATE is None else dataset.templates
+        templates = [*IMAGENET_TEMPLATES_SELECT, *own]
+        print(f"Prompt templates: {templates}")
+        return template_features(self.features, dataset.classnames, templates)

@@ -1,5 +1,13 @@
 # ruff: noqa: F401
 """The configuration tree."""
 
-from dassl.config.defaults import clean_cfg, get_cfg_default
+from typing import Any
+
+from dassl.config.defaults import clean_cfg, extends_defaults, get_cfg_default
 from dassl.config.node import CfgNode, UnknownConfigKeyError
+
+
+def __getattr__(name: str) -> Any:
+    if name == "cfg_default":
+        return get_cfg_default()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -64,10 +64,10 @@ def check_same_run(path: str | os.PathLike[str], cfg: CfgNode, **fields: Any) ->
     )
     try:
         record = read_json(path)
-        old = dict(_flat(record["config"]))
+        old = dict(flatten(record["config"]))
     except (ValueError, KeyError, TypeError) as error:
         raise RunMismatchError(f'"{path}" is not the record of a run. {advice}') from error
-    new = dict(_flat(config_dict(cfg)))
+    new = dict(flatten(config_dict(cfg)))
     shared = [key for key in new if key in old and key not in IRRELEVANT_SETTINGS]
     differing = [f"{key} ({old[key]!r} -> {new[key]!r})" for key in shared if old[key] != new[key]]
     differing += [
@@ -133,9 +133,10 @@ def peak_memory_bytes(device: torch.device) -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings under dotted keys."""
     for key, value in node.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

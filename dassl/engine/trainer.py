@@ -16,6 +16,7 @@ from dassl.config import CfgNode
 from dassl.data import DataManager
 from dassl.engine import results
 from dassl.evaluation import build_evaluator
+from dassl.modeling import SimpleNet  # noqa: F401 (as hosts import it)
 from dassl.utils import (
     AverageMeter,
     Cache,
@@ -477,6 +478,7 @@ class SimpleTrainer(TrainerBase):
             "format_version": results.FORMAT_VERSION,
             "trainer": cfg.TRAINER.NAME,
             "dataset": cfg.DATASET.NAME,
+            "dataset_notes": list(getattr(self.dm.dataset, "notes", ())),
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": cfg.SEED,
             "num_shots": cfg.DATASET.NUM_SHOTS,
@@ -518,17 +520,21 @@ class TrainerX(SimpleTrainer):
 
     def run_epoch(self) -> None:
         """Train on each batch once, and log every cfg.TRAIN.PRINT_FREQ batches."""
+        self.run_batches(zip(self.train_loader_x, strict=False), len(self.train_loader_x))
+
+    def run_batches(self, batches: Iterable[tuple[Any, ...]], number: int) -> None:
+        """Call :meth:`forward_backward` with what is in each of ``number`` tuples of batches."""
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        self.num_batches = len(self.train_loader_x)
+        self.num_batches = number
         # at least one line for each epoch
         print_freq = max(1, min(self.cfg.TRAIN.PRINT_FREQ, self.num_batches))
-        bar = ProgressBar(self.train_loader_x, desc=f"epoch [{self.epoch + 1}/{self.max_epoch}]")
+        bar = ProgressBar(batches, f"epoch [{self.epoch + 1}/{self.max_epoch}]", number)
         end = time.time()
-        for self.batch_idx, batch in enumerate(bar):
+        for self.batch_idx, parts in enumerate(bar):
             data_time.update(time.time() - end)
-            self.batch_share = distributed.fraction(len(batch["label"]))
-            losses.update(distributed.mean(self.forward_backward(batch), self.batch_share))
+            self.batch_share = distributed.fraction(len(parts[0]["label"]))
+            losses.update(distributed.mean(self.forward_backward(*parts), self.batch_share))
             batch_time.update(time.time() - end)
             done = self.batch_idx + 1
             if done % print_freq == 0:
@@ -552,3 +558,49 @@ class TrainerX(SimpleTrainer):
         """Return images (batch, 3, H, W), labels and domains (batch,), on the device."""
         image, label, domain = (batch[key].to(self.device) for key in ("img", "label", "domain"))
         return image, label, domain
+
+
+class TrainerXU(TrainerX):
+    """A trainer on labelled and unlabelled data, a batch of each at a time."""
+
+    def run_epoch(self) -> None:
+        """Train on as many pairs of batches as cfg.TRAIN.COUNT_ITER says.
+
+        The shorter loader starts again.
+
+        Raises:
+            UserError: there is no unlabelled data.
+        """
+        if self.train_loader_u is None:
+            raise UserError(
+                f"{self.cfg.TRAINER.NAME} trains on unlabelled images, too, and the data set "
+                f"{self.cfg.DATASET.NAME} has none (train_u)"
+            )
+        loaders = self.train_loader_x, self.train_loader_u
+        sizes = {"train_x": len(loaders[0]), "train_u": len(loaders[1])}
+        sizes["smaller_one"] = min(sizes.values())
+        check_choice("TRAIN.COUNT_ITER", self.cfg.TRAIN.COUNT_ITER, sizes)
+        number = sizes[self.cfg.TRAIN.COUNT_ITER]
+        pairs = zip(range(number), *map(_again_and_again, loaders), strict=False)
+        self.run_batches((pair[1:] for pair in pairs), number)
+
+    def parse_batch_train(  # type: ignore[override]
+        self, batch_x: dict[str, Any], batch_u: dict[str, Any]
+    ) -> tuple[torch.Tensor, ...]:
+        """Return labelled images, their labels, and unlabelled images, on the device."""
+        parts = batch_x["img"], batch_x["label"], batch_u["img"]
+        image, label, unlabelled = (part.to(self.device) for part in parts)
+        return image, label, unlabelled
+
+
+def _again_and_again(loader: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def __getattr__(name: str) -> Any:  # DePT and others import it from here; it takes seconds to load
+    if name == "SummaryWriter":
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

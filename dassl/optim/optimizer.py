@@ -30,6 +30,8 @@ def build_optimizer(
     """
     name = optim_cfg.NAME
     check_choice("OPTIM.NAME", name, _NAMES)
+    if param_groups is None and optim_cfg.STAGED_LR:
+        param_groups = _stages(model, optim_cfg)
     if param_groups is None:
         param_groups = model.parameters() if isinstance(model, nn.Module) else model
     param_groups = list(param_groups)
@@ -49,3 +51,19 @@ def build_optimizer(
         return torch.optim.RAdam(param_groups, **common, betas=betas)
     alpha = optim_cfg.RMSPROP_ALPHA
     return torch.optim.RMSprop(param_groups, **common, **momentum, alpha=alpha)
+
+
+def _stages(model: Any, cfg: CfgNode) -> list[dict[str, Any]]:
+    """Parameters of the children NEW_LAYERS, and those of the others at a lower rate."""
+    new = set(cfg.NEW_LAYERS)
+    children = dict(model.named_children()) if isinstance(model, nn.Module) else {}
+    if not new or new - children.keys():
+        raise UserError(
+            f"OPTIM.STAGED_LR needs NEW_LAYERS to name children of the model, got {sorted(new)}; "
+            f"its children: {', '.join(children) or 'none'}"
+        )
+
+    groups: tuple[list[Any], list[Any]] = [], []
+    for name, child in children.items():
+        groups[name in new].extend(child.parameters())
+    return [{"params": groups[0], "lr": cfg.LR * cfg.BASE_LR_MULT}, {"params": groups[1]}]

@@ -5,14 +5,10 @@ from dassl.utils.cache import Cache, construct, get_or_make
 from dassl.utils.checkpoint import (
     CheckpointError,
     load_checkpoint,
-    load_pretrained_weights,
-    load_weights,
-    resume_from_checkpoint,
     save_checkpoint,
 )
 from dassl.utils.errors import UserError, short_repr
 from dassl.utils.files import (
-    ImageReadError,
     OutputDirError,
     atomic_write,
     check_isfile,
@@ -21,15 +17,23 @@ from dassl.utils.files import (
     listdir_nohidden,
     mkdir_if_missing,
     parse_yaml,
-    read_image,
     read_json,
     write_json,
     writing,
 )
+from dassl.utils.folder import FolderInUseError, NoLocksError, hold
+from dassl.utils.images import ImageReadError, check_images, read_image
 from dassl.utils.interrupts import check_signals, defer_signals, exit_on_signals
 from dassl.utils.logger import Logger, ProgressBar, log_to, print_anything, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
-from dassl.utils.registry import Registry, UnknownNameError, check_choice, nearest
+from dassl.utils.registry import (
+    Registry,
+    UnknownNameError,
+    check_availability,
+    check_choice,
+    nearest,
+)
+from dassl.utils.restore import load_pretrained_weights, load_weights, resume_from_checkpoint
 from dassl.utils.tools import (
     choose_device,
     collect_env_info,

@@ -1,4 +1,4 @@
-"""Checkpoints in Dassl's layout: safe to read, atomic to write, exact to resume."""
+"""Checkpoints in Dassl's layout: safe to read, atomic to write."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from dassl.utils import safe_unpickler
-from dassl.utils.errors import UserError
+from dassl.utils.errors import UserError, short_repr
 from dassl.utils.files import atomic_write, copy_file
-from dassl.utils.tools import rng_state, set_rng_state
+from dassl.utils.tools import rng_state
 
 BEST = "model-best.pth.tar"
-_EPOCH = re.compile(r"model\.pth\.tar-(\d+)")
+EPOCH = re.compile(r"model\.pth\.tar-(\d+)")
 
 
 class CheckpointError(UserError, RuntimeError):
@@ -47,7 +46,7 @@ def save_checkpoint(
         model_name: file name to use; such a file is not what training resumes from.
     """
     if remove_module_from_keys:
-        state = {**state, "state_dict": _without_module(state["state_dict"])}
+        state = {**state, "state_dict": without_module(state["state_dict"])}
     path = Path(save_dir, model_name or f"model.pth.tar-{state['epoch']}")
     with atomic_write(path) as file:
         torch.save({**state, "rng": rng_state()}, file)
@@ -62,16 +61,17 @@ def save_checkpoint(
 def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint onto the CPU without executing anything that it names.
 
-    Entries that hold objects other than tensors and plain containers (upstream pickles its
-    scheduler) are left out, and a line says so.
+    The checksums of its archive are verified. Entries that hold objects other than tensors and
+    plain containers (upstream pickles its scheduler) are left out, and a line says so.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is truncated, corrupt, or not a checkpoint.
+        CheckpointError: the file is damaged, or not a checkpoint.
     """
     if not fpath or not os.path.isfile(fpath):
         raise FileNotFoundError(f'No checkpoint found at "{fpath}"')
     try:
+        _verify(fpath)
         try:
             checkpoint = torch.load(fpath, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
@@ -80,16 +80,33 @@ def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
             checkpoint = _load_plain_entries(fpath)
     # a damaged file can make the unpickler fail in any way
     except Exception as error:
-        reason = str(error).split("\n")[0]
         raise CheckpointError(
             f'Checkpoint "{fpath}" cannot be read: it is truncated, corrupt or not a checkpoint. '
-            f"Copy or train it again ({type(error).__name__}: {reason})"
+            f"Copy or train it again ({reason(error)})"
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
             f'Checkpoint "{fpath}" holds a {type(checkpoint).__name__}, not a dict of tensors'
         )
+    epoch, result = checkpoint.get("epoch"), checkpoint.get("val_result")
+    if epoch is not None and not (type(epoch) is int and 0 <= epoch < 2**31):
+        raise CheckpointError(
+            f'Checkpoint "{fpath}" says that {short_repr(epoch)} epochs are done: take another one'
+        )
+    if result is not None and not is_number(result):
+        raise CheckpointError(
+            f'Checkpoint "{fpath}" has the val_result {short_repr(result)}: take another one'
+        )
     return checkpoint
+
+
+def _verify(fpath: str | os.PathLike[str]) -> None:
+    """Compare the checksums of the archive, which torch.load does not."""
+    if zipfile.is_zipfile(fpath):  # PyTorch before 1.6 wrote none
+        with zipfile.ZipFile(fpath) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"the checksum of {short_repr(damaged)} is another")
 
 
 def _load_plain_entries(fpath: str | os.PathLike[str]) -> Any:
@@ -97,17 +114,17 @@ def _load_plain_entries(fpath: str | os.PathLike[str]) -> Any:
     if not isinstance(loaded, dict):
         return loaded
     plain = {key: value for key, value in loaded.items() if safe_unpickler.is_plain(value)}
-    if "state_dict" in loaded and "state_dict" not in plain:
-        raise CheckpointError("state_dict holds objects other than tensors")
-    left_out = ", ".join(str(key) for key in loaded if key not in plain)
-    print(f'Left unread in "{fpath}", because it holds pickled objects: {left_out}')
+    foreign = [str(key) for key in loaded if key not in plain]
+    if needed := {"state_dict", "rng", "scaler"}.intersection(foreign):
+        raise CheckpointError(f"{min(needed)} holds objects other than tensors")
+    print(f'Left unread in "{fpath}", because it holds pickled objects: {summarize(foreign)}')
     return plain
 
 
 def saved_epochs(directory: str | os.PathLike[str]) -> list[int]:
     """Return the epochs whose checkpoints lie in a folder, in order."""
     names = os.listdir(directory) if os.path.isdir(directory) else []
-    return sorted(int(match[1]) for match in map(_EPOCH.fullmatch, names) if match)
+    return sorted(int(match[1]) for match in map(EPOCH.fullmatch, names) if match)
 
 
 def find_checkpoint(directory: str | os.PathLike[str], epoch: int | None = None) -> str:
@@ -136,134 +153,26 @@ def can_resume(fdir: str | os.PathLike[str]) -> bool:
     return os.path.isfile(os.path.join(fdir, "checkpoint"))
 
 
-def resume_from_checkpoint(
-    fdir: str | os.PathLike[str],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer | None = None,
-    scheduler: Any = None,
-    scaler: Any = None,
-    ignored: tuple[str, ...] = (),
-) -> int:
-    """Restore model, optimizer, scheduler, gradient scaler and random generators.
-
-    Args:
-        fdir: a folder with a file ``checkpoint`` that names the checkpoint.
-        model, optimizer, scheduler, scaler: what to restore, in place.
-        ignored: endings of tensor names that are passed over.
-
-    Returns:
-        The number of epochs done.
-
-    Raises:
-        FileNotFoundError, CheckpointError: there is no such file, or it does not fit.
-    """
-    with open(os.path.join(fdir, "checkpoint"), encoding="utf-8") as file:
-        path = os.path.join(fdir, file.readline().strip())
-    print(f'Loading checkpoint from "{path}"')
-    checkpoint = load_checkpoint(path)
-    missing, unexpected = load_weights(model, checkpoint.get("state_dict"), path, ignored)
-    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
-    lost = sorted(trainable.intersection(missing))
-    if lost or unexpected:
-        raise CheckpointError(
-            f'Cannot resume from "{path}": missing {summarize(lost)}, '
-            f"unexpected {summarize(unexpected)}. Use the configuration that it was trained with"
-        )
-    epoch = int(checkpoint.get("epoch", 0))
-    try:
-        if optimizer is not None and checkpoint.get("optimizer"):
-            optimizer.load_state_dict(checkpoint["optimizer"])
-        if scheduler is not None:
-            scheduler.load_state_dict(checkpoint.get("scheduler") or {"last_epoch": epoch})
-        if scaler is not None and checkpoint.get("scaler"):
-            scaler.load_state_dict(checkpoint["scaler"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f'Cannot resume from "{path}": the optimizer state does not fit ({error})'
-        ) from error
-    if "rng" in checkpoint:
-        set_rng_state(checkpoint["rng"])
-    print(f"Resuming after epoch {epoch}")
-    return epoch
-
-
-def load_weights(
-    model: nn.Module,
-    state_dict: dict[str, torch.Tensor] | None,
-    source: str | os.PathLike[str],
-    ignored: tuple[str, ...] = (),
-) -> tuple[list[str], list[str]]:
-    """Load a state dict non-strictly, through the module's own load hooks.
-
-    Args:
-        model: the module to load into.
-        state_dict: names to tensors; a leading "module." is stripped.
-        source: where the tensors come from, for messages.
-        ignored: endings of names that are passed over.
-
-    Returns:
-        The missing and the unexpected names.
-
-    Raises:
-        CheckpointError: a tensor has another shape than in the model, or no name matches.
-    """
-    if state_dict is None:
-        raise CheckpointError(f'"{source}" has no "state_dict": it is not a checkpoint of a model')
-    state_dict = _without_module(state_dict)
-    state_dict = {name: t for name, t in state_dict.items() if not name.endswith(ignored)}
-    try:
-        result = model.load_state_dict(state_dict, strict=False)
-    except RuntimeError as error:
-        details = str(error).split("\n", 1)[-1].strip()
-        raise CheckpointError(
-            f'"{source}" does not fit this model: {details} '
-            "Use the configuration that it was trained with"
-        ) from error
-    missing = [name for name in result.missing_keys if not name.endswith(ignored)]
-    unexpected = list(result.unexpected_keys)
-    if len(unexpected) >= len(state_dict) and (missing or unexpected):
-        raise CheckpointError(
-            f'Nothing in "{source}" belongs to this model: it holds {summarize(unexpected)}; '
-            f"the model has {summarize(missing)}"
-        )
-    return missing, unexpected
-
-
-def load_pretrained_weights(model: nn.Module, weight_path: str | os.PathLike[str]) -> None:
-    """Initialise a model from a checkpoint or a state dict, and report what matched.
-
-    Buffers of another shape are left as built: they follow from the class names, not from
-    training.
-
-    Raises:
-        FileNotFoundError, CheckpointError: as :func:`load_checkpoint` and :func:`load_weights`.
-    """
-    checkpoint = load_checkpoint(weight_path)
-    state_dict = _without_module(checkpoint.get("state_dict", checkpoint))
-    buffers = dict(model.named_buffers())
-    other_shape = [
-        name
-        for name, tensor in state_dict.items()
-        if name in buffers and buffers[name].shape != tensor.shape
-    ]
-    weights = {name: t for name, t in state_dict.items() if name not in other_shape}
-    missing, unexpected = load_weights(model, weights, weight_path)
-    missing = [name for name in missing if name not in other_shape]
-    matched = [name for name in weights if name not in unexpected]
-    print(f'Loaded pretrained weights from "{weight_path}"')
-    print(f"* matched: {summarize(matched)}")
-    print(f"* not in the file: {summarize(missing)}")
-    print(f"* not in the model: {summarize(unexpected)}")
-    if other_shape:
-        print(f"* buffers of another shape, kept as built: {summarize(other_shape)}")
-
-
 def summarize(names: Iterable[str], limit: int = 10) -> str:
     """Return a short list of names for a message."""
-    names = list(names)
-    more = f", ... and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(names[:limit]) or "none") + more
+    names = [name if len(name) <= 100 else short_repr(name) for name in names]
+    shown = names[:limit]
+    while len(shown) > 1 and len(", ".join(shown)) > 400:
+        shown.pop()
+    more = f", ... and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return (", ".join(shown) or "none") + more
 
 
-def _without_module(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number that a setting, count or result may be."""
+    return isinstance(value, int | float) and abs(value) < 2**63
+
+
+def reason(error: Exception) -> str:
+    """Return type and first line of an error for a message."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
+
+
+def without_module(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return a state dict without the "module." that DataParallel puts before names."""
     return {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}

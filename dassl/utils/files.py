@@ -1,4 +1,4 @@
-"""Files and folders: atomic writes, JSON, images."""
+"""Files and folders: atomic writes, JSON, YAML."""
 
 from __future__ import annotations
 
@@ -14,13 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
-from PIL import Image
 
 from dassl.utils.errors import UserError
-
-
-class ImageReadError(UserError, OSError):
-    """An image that is missing or cannot be decoded."""
 
 
 class OutputDirError(UserError, OSError):
@@ -106,9 +101,22 @@ def _umask() -> int:
 
 
 def read_json(fpath: str | os.PathLike[str]) -> Any:
-    """Read a JSON file in UTF-8, with or without a byte-order mark."""
+    """Read a JSON file in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        ValueError: it is not JSON, or has a key twice in one object.
+    """
     with open(fpath, encoding="utf-8-sig") as file:
-        return json.load(file)
+        return json.load(file, object_pairs_hook=_with_unique_keys)
+
+
+def _with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f'the key "{twice}" stands there twice')
+    return content
 
 
 def write_json(obj: Any, fpath: str | os.PathLike[str]) -> None:
@@ -173,23 +181,3 @@ def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[s
     """List the non-hidden entries of a folder."""
     names = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(names) if sort else names
-
-
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Read an image file as an RGB image.
-
-    Raises:
-        ImageReadError: the file is missing or is not a complete image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise ImageReadError(
-            f'Image not found: "{path}". Check DATASET.ROOT and the split file'
-        ) from None
-    # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on bad data
-    except Exception as error:
-        raise ImageReadError(
-            f'Image "{path}" cannot be decoded ({error}): download or copy it again'
-        ) from error

@@ -133,9 +133,11 @@ class ProgressBar(tqdm):
     signals are taken.
     """
 
-    def __init__(self, iterable: Iterable[Any], desc: str | None = None) -> None:
+    def __init__(
+        self, iterable: Iterable[Any], desc: str | None = None, total: int | None = None
+    ) -> None:
         hidden = not (is_main() and sys.stderr.isatty())
-        super().__init__(iterable, desc=desc, disable=hidden, leave=False)
+        super().__init__(iterable, desc=desc, total=total, disable=hidden, leave=False)
 
     def __iter__(self) -> Iterator[Any]:
         for batch in super().__iter__():

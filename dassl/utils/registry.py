@@ -38,6 +38,11 @@ def check_choice(key: str, value: object, known: Iterable[str]) -> None:
         )
 
 
+def check_availability(requested: object, available: Iterable[str]) -> None:
+    """:func:`check_choice` in Dassl's name."""
+    check_choice("name", requested, available)
+
+
 class Registry:
     """A table of classes or functions by name.
 

@@ -10,6 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
+# hosts import them from here
+from dassl.utils.files import (  # noqa: F401
+    check_isfile,
+    listdir_nohidden,
+    mkdir_if_missing,
+    read_json,
+    write_json,
+)
+from dassl.utils.images import read_image  # noqa: F401
+
 
 def choose_device(cfg: Any) -> torch.device:
     """Return the GPU if there is one and cfg.USE_CUDA allows it, else the CPU."""
@@ -46,9 +56,11 @@ def rng_state() -> dict[str, Any]:
 def set_rng_state(state: dict[str, Any]) -> None:
     """Put all random generators into a state that :func:`rng_state` returned."""
     version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal.tolist()), gauss))
+    random.setstate((version, tuple(internal.tolist()), gauss if gauss is None else float(gauss)))
     numpy_state = state["numpy"]
     key = numpy_state["state"]["key"].numpy().astype(np.uint32)
+    if not 0 <= numpy_state["state"]["pos"] <= len(key):  # which NumPy takes as it is
+        raise ValueError(f"position {numpy_state['state']['pos']} in {len(key)} random numbers")
     np.random.set_state({**numpy_state, "state": {**numpy_state["state"], "key": key}})
     torch.set_rng_state(state["torch"])
     for device in range(min(len(state["cuda"]), torch.cuda.device_count())):

@@ -7,6 +7,10 @@ from typing import Any
 
 from torch import nn
 
+# hosts import them from here
+from dassl.utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: F401
+from dassl.utils.restore import load_pretrained_weights, resume_from_checkpoint  # noqa: F401
+
 
 def count_num_param(
     model: nn.Module | None = None, params: Iterable[nn.Parameter] | dict[str, Any] | None = None

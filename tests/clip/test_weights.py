@@ -72,7 +72,7 @@ def test_tiny_loads_without_asking_the_network(offline):
     assert offline == []
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".wrapped.pt", ".jit.pt"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".jit.pt"])
 def test_every_file_form_gives_the_same_model(state, tmp_path, suffix):
     path = tmp_path / f"weights{suffix}"
     if suffix == ".safetensors":
@@ -80,8 +80,17 @@ def test_every_file_form_gives_the_same_model(state, tmp_path, suffix):
     elif suffix == ".jit.pt":
         archive(state, path)
     else:
-        torch.save({"state_dict": state} if "wrapped" in suffix else state, path)
+        torch.save(state, path)
     assert torch.equal(logits(clip.load(str(path))), logits(clip.load("tiny")))
+
+
+@pytest.mark.parametrize("keys", [["model_state_dict"], ["model", "state_dict"]])
+def test_weights_are_found_where_training_code_keeps_them(state, tmp_path, keys):
+    content = {f"module.{name}": value for name, value in state.items()}
+    for key in reversed(keys):
+        content = {key: content, "epoch": 3, "optimizer": {"state": {}}}
+    torch.save(content, tmp_path / "weights.pt")
+    assert torch.equal(logits(clip.load(str(tmp_path / "weights.pt"))), logits(clip.load("tiny")))
 
 
 def test_single_precision_file_loses_nothing(state, tmp_path):
@@ -159,11 +168,47 @@ def test_truncated_file_is_named(state, tmp_path):
         clip.load(str(path))
 
 
-def test_file_of_something_else_is_named(tmp_path):
-    path = tmp_path / "other.pt"
-    torch.save({"weight": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match="other.pt holds no CLIP"):
+@pytest.mark.parametrize("jit", [False, True])
+def test_damaged_file_is_named(state, tmp_path, jit):
+    path = tmp_path / "damaged.pt"
+    archive(state, path) if jit else torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(clip.ClipError, match="damaged.pt .*checksum.*download it again"):
         clip.load(str(path))
+
+
+def test_weights_that_are_no_numbers_are_refused(state, tmp_path):
+    path = tmp_path / "nan.pt"
+    torch.save({**state, "ln_final.bias": state["ln_final.bias"] * torch.nan}, path)
+    with pytest.raises(clip.ClipError, match="nan.pt holds NaN or infinity in 'ln_final.bias'"):
+        clip.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({"weight": torch.zeros(2)}, "other.pt holds no CLIP"),
+        ({"state_dict": {1: 2}}, "other.pt holds no CLIP"),
+        ([torch.zeros(2)], "other.pt holds a list, not weights by name"),
+        ({"model": torch.zeros(2)}, "other.pt holds a Tensor, not weights by name"),
+    ],
+)
+def test_file_of_something_else_is_named(tmp_path, content, message):
+    path = tmp_path / "other.pt"
+    torch.save(content, path)
+    with pytest.raises(clip.ClipError, match=message):
+        clip.load(str(path))
+
+
+@pytest.mark.parametrize("name", ["{}", "ViT-B-32:{}"])
+def test_pickled_model_gets_advice(tmp_path, name):
+    path = tmp_path / "model.pt"
+    torch.save({"model": torch.nn.Linear(2, 2)}, path)
+    with pytest.raises(clip.ClipError, match=r"model.pt .*torch.save\(model.state_dict") as caught:
+        clip.load(name.format(path))
+    assert "weights_only" not in str(caught.value)
 
 
 def test_file_that_executes_code_is_refused(tmp_path):
@@ -183,8 +228,8 @@ def test_open_clip_architecture_with_a_file(tmp_path):
 
     torch.manual_seed(0)
     model = open_clip.create_model("ViT-B-32", precision="fp32")
-    path = tmp_path / "open_clip.safetensors"
-    save_file(model.state_dict(), path)
+    path = tmp_path / "open_clip.pt"
+    torch.save({"model": {f"module.{k}": v for k, v in model.state_dict().items()}}, path)
     loaded = clip.load(f"ViT-B-32:{path}")
     tokens = clip.tokenize("a dog")
     with torch.no_grad():

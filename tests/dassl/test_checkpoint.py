@@ -18,6 +18,7 @@ from dassl.utils import (
     save_checkpoint,
     set_random_seed,
 )
+from dassl.utils.tools import rng_state
 
 
 class Scheduler:
@@ -132,19 +133,147 @@ def test_pickle_cannot_alter_what_it_may_call(tmp_path):
     assert torch._utils._rebuild_tensor_v2.__defaults__ == before
 
 
-def test_every_truncation_is_a_checkpoint_error(tmp_path):
+def test_what_is_no_checkpoint(tmp_path):
     path = tmp_path / "model.pth.tar-1"
-    torch.save(upstream_state()[1], path)
-    whole = path.read_bytes()
-    for size in (0, 1, 100, len(whole) // 2, len(whole) - 30):
-        path.write_bytes(whole[:size])
-        with pytest.raises(CheckpointError, match="model.pth.tar-1.*truncated"):
-            load_checkpoint(path)
     path.write_text("not a checkpoint")
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="model.pth.tar-1.*truncated"):
+        load_checkpoint(path)
+    torch.save([torch.ones(1)], path)
+    with pytest.raises(CheckpointError, match="model.pth.tar-1.*holds a list"):
         load_checkpoint(path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         load_checkpoint(tmp_path / "nowhere")
+
+
+def test_checksums_are_verified(tmp_path):
+    """torch.load reads past them: one bit of a weight would be another number."""
+    path = tmp_path / "w"
+    weights = torch.arange(1.0, 7).reshape(2, 3)
+    torch.save({"weight": weights}, path)
+    content = path.read_bytes()
+    place = content.index(weights.numpy().tobytes())
+    path.write_bytes(content[:place] + bytes([content[place] ^ 64]) + content[place + 1 :])
+    assert not torch.equal(torch.load(path, weights_only=True)["weight"], weights)
+    with pytest.raises(CheckpointError, match='"w/data/0?.*checksum|checksum of .*data/0'):
+        load_checkpoint(path)
+    torch.save({"weight": weights}, path, _use_new_zipfile_serialization=False)  # has none
+    assert torch.equal(load_checkpoint(path)["weight"], weights)
+
+
+def run():
+    model = learner()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return model, optimizer, EpochLR(optimizer, lambda lr, epoch: lr / (1 + epoch))
+
+
+def trained_state():
+    model, optimizer, scheduler = run()
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    state = {"state_dict": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 1}
+    return {**state, "scheduler": {"last_epoch": 1}, "rng": rng_state()}
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"state_dict": None}, 'has no "state_dict"'),
+        ({"state_dict": [torch.ones(1)]}, "is a list, not tensors by name"),
+        ({"state_dict": "weights"}, "is a str, not tensors by name"),
+        ({"state_dict": {1: torch.ones(2)}}, "has 1: Tensor among its weights"),
+        ({"state_dict.weight": "x"}, "has 'weight': str among its weights"),
+        ({"state_dict.module.weight": torch.ones(2, 3)}, 'with and without "module."'),
+        ({"state_dict.weight": torch.ones(2, 3).int()}, "weight in .* kind torch.int32"),
+        ({"state_dict.weight": torch.ones(2, 3) + 0j}, "weight in .* kind torch.complex64"),
+        ({"state_dict.weight": torch.full((2, 3), torch.nan)}, "weight in .* NaN .* earlier"),
+        ({"state_dict.bias": torch.tensor([1, torch.inf])}, "bias in .* NaN or infinity"),
+        ({"state_dict.bias": torch.ones(7)}, "size mismatch for bias"),
+        *(({"epoch": epoch}, f"says that {epoch}") for epoch in (None, -5, 99, 10**30, True, 1.0)),
+        ({"val_result": "high"}, "val_result 'high'"),
+        ({"optimizer": None}, "optimizer state is None"),
+        ({"optimizer": Scheduler(None)}, "optimizer state is None"),
+        ({"optimizer": [1]}, r"optimizer state is \[1\]"),
+        ({"optimizer.param_groups": []}, "KeyError: 0"),
+        ({"optimizer": {"state": {}, "param_groups": []}}, "different number of parameter groups"),
+        ({"optimizer.param_groups.0.momentum": "x"}, "momentum is 'x'"),
+        ({"optimizer.param_groups.0.nesterov": 7}, "nesterov is 7"),
+        ({"optimizer.state.0.momentum_buffer": torch.ones(5)}, r"momentum_buffer .* \[2, 3\]"),
+        ({"optimizer.state.0.momentum_buffer": 0}, r"momentum_buffer holds no \[2, 3\] finite"),
+        ({"optimizer.state.0.step": "x"}, "could not convert string"),
+        ({"optimizer.state.0.momentum_buffer": torch.ones(2, 3) * 0j}, "momentum_buffer holds"),
+        ({"optimizer.state.7": {"momentum_buffer": torch.ones(5)}}, "KeyError: 7"),
+        ({"scheduler": "x"}, "TypeError"),
+        ({"scheduler.last_epoch": "x"}, "TypeError"),
+        ({"scheduler.last_epoch": float("nan")}, "last_epoch is nan"),
+        ({"rng": None}, "TypeError"),
+        ({"rng.python": "abc"}, "AttributeError"),
+        ({"rng.numpy.state.pos": -5}, "position -5"),
+        ({"rng.torch": torch.ones(3)}, "TypeError"),
+        ({"rng": Scheduler(None)}, "rng holds objects"),
+    ],
+)
+def test_nonsense_is_refused_and_nothing_changes(tmp_path, changes, message):
+    state = trained_state()
+    save_checkpoint(state, tmp_path)
+    for key, value in changes.items():
+        *path, last = key.split(".") if "module" not in key else key.split(".", 1)
+        place = state
+        for name in path:
+            place = place[int(name) if name.isdigit() else name]
+        place[int(last) if last.isdigit() else last] = value
+    torch.save(state, tmp_path / "model.pth.tar-1")
+    parts = run()
+    with torch.no_grad():
+        parts[0].weight.zero_()
+    content = (tmp_path / "model.pth.tar-1").read_bytes()
+    generators = random.getstate(), torch.get_rng_state()
+    with pytest.raises(CheckpointError, match=message) as caught:
+        resume_from_checkpoint(tmp_path, *parts)
+    assert str(tmp_path / "model.pth.tar-1") in str(caught.value)
+    assert not parts[0].weight.any() and not parts[1].state
+    assert parts[1].param_groups[0]["lr"] == 0.1 and parts[2].last_epoch == 0
+    assert random.getstate() == generators[0]
+    assert torch.equal(torch.get_rng_state(), generators[1])
+    assert (tmp_path / "model.pth.tar-1").read_bytes() == content
+
+
+def test_weights_that_do_not_fit_leave_the_model_unchanged(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = {name: torch.ones_like(value) for name, value in before.items()}
+    for wrong in (torch.ones(1, 7), torch.full((1, 2), torch.nan)):
+        torch.save({**state, "1.weight": wrong}, tmp_path / "w")
+        with pytest.raises(CheckpointError, match="1.weight"):
+            load_pretrained_weights(model, tmp_path / "w")
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_messages_stay_shorter_than_a_screen(tmp_path):
+    names = [f"{index}." * 200 for index in range(50)]
+    torch.save({name: torch.ones(1) for name in names}, tmp_path / "w")
+    many = nn.ModuleList(nn.Linear(3, 2) for _ in range(200))
+    with pytest.raises(CheckpointError, match="and 4[0-9] more") as caught:
+        load_pretrained_weights(many, tmp_path / "w")
+    assert len(str(caught.value)) < 1000
+    torch.save({name: torch.ones(1) for name in many.state_dict()}, tmp_path / "w")
+    with pytest.raises(CheckpointError, match="size mismatch") as caught:
+        load_pretrained_weights(many, tmp_path / "w")
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("name", ["", "../model.pth.tar-1", "/", "x/", "\0", "\xff" * 2000])
+def test_pointer_to_no_checkpoint(tmp_path, name):
+    save_checkpoint(trained_state(), tmp_path)
+    (tmp_path / "checkpoint").write_bytes(name.encode("latin-1"))
+    with pytest.raises((CheckpointError, FileNotFoundError), match=str(tmp_path)) as caught:
+        resume_from_checkpoint(tmp_path, learner())
+    assert len(str(caught.value)) < 2000
+
+
+def test_pointer_written_on_windows(tmp_path):
+    save_checkpoint(trained_state(), tmp_path)
+    (tmp_path / "checkpoint").write_bytes(b"\xef\xbb\xbfmodel.pth.tar-1\r\n")
+    assert resume_from_checkpoint(tmp_path, *run()) == 1
 
 
 def test_layout_and_random_state(tmp_path):

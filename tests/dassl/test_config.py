@@ -38,7 +38,7 @@ def test_file_and_options_reach_nodes_of_hosts(cfg, tmp_path):
     assert cfg.DATALOADER.NUM_WORKERS == 4
     cfg.merge_from_list(["TRAINER.COOP.N_CTX", "8", "USE_CUDA", "False"])
     assert cfg.TRAINER.COOP.N_CTX == 8 and cfg.USE_CUDA is False
-    other = get_cfg_default()
+    other = cfg.clone()
     other.SEED = 0
     cfg.merge_from_other_cfg(other)
     assert cfg.SEED == 0

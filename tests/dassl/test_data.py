@@ -8,7 +8,7 @@ from PIL import Image
 from dassl.data import DataManager, DatasetWrapper, build_data_loader
 from dassl.data.datasets import DatasetBase, Datum, build_dataset
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
-from dassl.utils import ImageReadError, UnknownNameError, read_image, set_random_seed
+from dassl.utils import ImageReadError, UnknownNameError, UserError, read_image, set_random_seed
 
 
 def epochs(dm, n=2, between=lambda: None):
@@ -159,6 +159,46 @@ def test_transform_errors(make_cfg):
     with pytest.raises(UnknownNameError, match=r"cubic.*mean bicubic\?"):
         build_transform(make_cfg("INPUT.INTERPOLATION", "cubic"))
     assert set(INTERPOLATION_MODES) == {"bilinear", "bicubic", "nearest"}
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_broken_images_are_found_before_the_first_step(make_cfg, tmp_path, part):
+    DataManager(make_cfg())
+    (tmp_path / f"data/{part}_red_1.png").write_bytes(b"")
+    (tmp_path / f"data/{part}_blue_1.png").write_bytes(b"no image")
+    with pytest.raises(ImageReadError, match="2 of 51 images .*red_1.png. is empty.*blue_1.png"):
+        DataManager(make_cfg())
+    DataManager(make_cfg(), dataset_wrapper=DatasetWrapper)  # may read anything
+
+
+def test_runs_of_one_process_check_an_image_once(make_cfg, monkeypatch):
+    checked = []
+    monkeypatch.setattr("dassl.data.data_manager.check_images", lambda paths: checked.extend(paths))
+    cache = {}
+    for _ in range(2):
+        DataManager(make_cfg(), cache=cache)
+    assert len(checked) == len(set(checked)) == 51
+
+
+@pytest.mark.parametrize(
+    ("value", "templates"),
+    [
+        ("an X-ray of a {}.", ("an X-ray of a {}.",)),
+        (["{}.", "no {}!"], ("{}.", "no {}!")),
+        (("{}",), ("{}",)),
+        (None, ("a photo of a {}.",)),
+    ],
+)
+def test_templates_of_ones_own(make_cfg, value, templates):
+    opts = () if value is None else ("DATASET.TEMPLATE", value)
+    dataset = build_dataset(make_cfg(*opts))
+    assert (dataset.template, dataset.templates) == (templates[0], templates)
+
+
+@pytest.mark.parametrize("value", ["a photo", "{} or {}", "a {name}", "a {0}", "{", [], ["{}", 3]])
+def test_bad_templates(make_cfg, value):
+    with pytest.raises(UserError, match="DATASET.TEMPLATE is"):
+        build_dataset(make_cfg("DATASET.TEMPLATE", value))
 
 
 def test_custom_transforms_and_wrapper(make_cfg):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, RunMismatchError, build_trainer
 from dassl.utils import CheckpointError, OutputDirError, UnknownNameError, read_json, setup_logger
 
@@ -205,6 +206,16 @@ def test_untrained_evaluation_has_no_epoch(make_trainer, tmp_path):
     trainer.test()
     record = read_json(tmp_path / "out" / "results.json")
     assert record["epoch"] is record["trained_with"] is None
+    assert record["dataset_notes"] == []
+
+
+def test_what_sets_the_data_apart_is_recorded(make_trainer, tmp_path, monkeypatch, capsys):
+    dataset = DATASET_REGISTRY.get("Toy")
+    monkeypatch.setattr(dataset, "notes", ["no published split"])
+    make_trainer().test()
+    assert "Note: no published split\n" in capsys.readouterr().out
+    record = read_json(tmp_path / "out" / "results.json")
+    assert record["dataset_notes"] == ["no published split"]
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"config": {}}'])
@@ -272,6 +283,21 @@ def test_interrupted_run_of_other_configuration_is_not_resumed(make_trainer):
     interrupt(make_trainer("TRAIN.CHECKPOINT_FREQ", 1), 1)
     with pytest.raises(RunMismatchError, match="OPTIM.LR"):
         make_trainer("OPTIM.LR", 0.5).train()
+
+
+def test_resume_with_weights_that_are_no_numbers_saves_nothing(make_trainer, tmp_path):
+    interrupt(make_trainer("TRAIN.CHECKPOINT_FREQ", 1), 2)
+    folder = tmp_path / "out" / "learner"
+    path = folder / "model.pth.tar-2"
+    state = torch.load(path, weights_only=True)
+    state["state_dict"]["2.bias"].fill_(torch.nan)
+    torch.save(state, path)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(CheckpointError, match="2.bias in .*model.pth.tar-2.* NaN"):
+        make_trainer("TRAIN.CHECKPOINT_FREQ", 1).train()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    with pytest.raises(CheckpointError, match="2.bias in .*model.pth.tar-2.* NaN"):
+        make_trainer(out="evaluation").load_model(str(tmp_path / "out"), epoch=2)
 
 
 def test_damaged_record(make_trainer, tmp_path):

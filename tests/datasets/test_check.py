@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from datasets import check
@@ -76,7 +78,7 @@ def test_corrupt_images_are_found_where_asked_for(own_stand_ins, capsys):
     status, rows = run(capsys, own_stand_ins, "OxfordFlowers", "UCF101", "--images")
     assert status == 1 and rows["UCF101"][0][0] == "yes"
     cells, problem = rows["OxfordFlowers"]
-    assert cells[0] == "broken" and problem.startswith("2 of 30 images are corrupt: Image")
+    assert cells[0] == "broken" and problem.startswith("2 of 30 images cannot be read: Image")
 
 
 def test_a_named_data_set_has_to_be_there(tmp_path, capsys):
@@ -87,8 +89,32 @@ def test_a_named_data_set_has_to_be_there(tmp_path, capsys):
     assert "unknown data set 'Eurosat'; choose from Caltech101" in capsys.readouterr().err
 
 
-def test_the_published_split_leaves_nothing_to_say(own_stand_ins, monkeypatch):
-    monkeypatch.setattr(check.datasets.UCF101, "published_sizes", (12, 3, 6))
-    check.datasets.UCF101.at(str(own_stand_ins)).load()
-    report = check.check("UCF101", str(own_stand_ins))
-    assert (report.problem, report.note) == ("", "")
+def test_a_split_made_here_is_told_from_the_published_one(own_stand_ins, make_cfg, monkeypatch):
+    cls = check.datasets.UCF101
+    monkeypatch.setattr(cls, "published_sizes", (12, 3, 6))
+    path = own_stand_ins / "ucf101" / cls.split_file
+    made = cls(make_cfg(own_stand_ins, shots=1))
+    (note,) = made.notes
+    assert note == f"{path} was made here, it is not the published split"
+    assert cls(make_cfg(own_stand_ins)).notes == [note]
+    assert check.check("UCF101", str(own_stand_ins)).note == note
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({part: content[part] for part in ("train", "val", "test")}))
+    assert check.check("UCF101", str(own_stand_ins)).note == ""
+    assert cls(make_cfg(own_stand_ins)).notes == []
+
+
+def test_a_users_own_folder(tmp_path, make_images, capsys):
+    for name in ("cat", "dog"):
+        make_images(tmp_path / name, 10)
+    status, rows = run(capsys, tmp_path, "Folder", "--images")
+    assert status == 0 and rows["Folder"] == (["yes", "2", "10", "4", "6", "0"], "")
+    assert not (tmp_path / "split.json").exists()
+    (tmp_path / "cat" / "3.png").write_bytes(b"")
+    (tmp_path / "dog" / "4.png").unlink()
+    (tmp_path / "dog" / "4.png").symlink_to("away.png")
+    status, rows = run(capsys, tmp_path, "Folder", "--images")
+    assert status == 1 and "1 of 20 images" in rows["Folder"][1]
+    assert "dog/4.png, a link to away.png" in rows["Folder"][1]
+    (tmp_path / "dog" / "4.png").unlink()
+    assert 'cat/3.png" is empty' in run(capsys, tmp_path, "Folder", "--images")[1]["Folder"][1]

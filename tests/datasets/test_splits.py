@@ -200,6 +200,8 @@ GOOD = ["a/0.png", 0, "a"]
         ([GOOD, ["a/1.png", 0, "b"]], "label 0 is both 'a' and 'b'"),
         ([GOOD, ["a/1.png", 1, "a"]], "'a' has both label 0 and 1"),
         ([["a/1.png", 10**12, "b"], GOOD], "'b' has 1000000000000"),
+        ([GOOD, ["a/1.png", 1, " "]], "label 1 has the name ' '"),
+        ([GOOD, ["a/0.png", 1, "b"]], "a/0.png is of two classes, 'a' and 'b'; multi-label"),
         ([["a/0.png", 1, "a"]], "labels 0 to 0, but 'a' has 1"),
         ([], "train holds no images"),
         ([["../a.png", 0, "a"]], r"train\[0\] names '../a.png', outside of"),
@@ -216,6 +218,16 @@ def test_malformed_split_files(tmp_path, text, message):
     with pytest.raises(SplitError, match=message) as error:
         read_split(str(path), str(tmp_path))
     assert str(path) in str(error.value)
+
+
+def test_a_dangling_link_is_a_missing_image(own_root, make_cfg):
+    victim = Path(EuroSAT(make_cfg(own_root)).test[0].impath)
+    victim.unlink()
+    victim.symlink_to("nowhere.jpg")
+    with pytest.raises(DatasetNotFoundError, match="1 of 2200 .*, a link to nowhere.jpg; put"):
+        EuroSAT(make_cfg(own_root))
+    victim.with_name("nowhere.jpg").touch()
+    EuroSAT(make_cfg(own_root))
 
 
 def test_split_file_of_windows(tmp_path):

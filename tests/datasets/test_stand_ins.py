@@ -125,6 +125,33 @@ def test_a_bad_line_is_named(own_stand_ins, make_cfg, name, path, line, message)
         getattr(datasets, name)(make_cfg(own_stand_ins))
 
 
+@pytest.mark.parametrize("name", ["OxfordPets", "Food101", "FGVCAircraft", "SUN397", "ImageNet"])
+def test_annotation_files_of_windows(own_stand_ins, make_cfg, name):
+    cls = getattr(datasets, name)
+    expected = parts_of(cls(make_cfg(own_stand_ins)))
+    folder = own_stand_ins / cls.dataset_dir
+    for path in [*folder.glob("*.txt"), *folder.glob("annotations/*"), *folder.glob("meta/*")]:
+        lines = path.read_text().replace("/", "\\").replace("\n", "\r\n")
+        path.write_bytes(lines.encode("utf-8-sig"))
+    for path in folder.glob("split_*.json"):
+        path.unlink()
+    assert parts_of(cls(make_cfg(own_stand_ins))) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("[]", "cat_to_name.json must map"),
+        ('{"one": "rose"}', "cat_to_name.json must map"),
+        ('{"1": null, "2": "rose", "3": "daisy"}', "label 0 has the name None"),
+    ],
+)
+def test_names_of_flowers_that_are_none(own_stand_ins, make_cfg, names, message):
+    (own_stand_ins / "oxford_flowers/cat_to_name.json").write_text(names)
+    with pytest.raises(SplitError, match=message):
+        datasets.OxfordFlowers(make_cfg(own_stand_ins))
+
+
 def test_test_annotations_of_cars_without_labels_are_told_from_those_with(own_stand_ins, make_cfg):
     from scipy.io import savemat
 

@@ -1,4 +1,4 @@
-"""Hosts: the stand-in of upstream's engine and this repository's, each with the same learners."""
+"""Hosts: the stand-in of upstream's repository and this one, each with the same learners."""
 
 import importlib
 import sys
@@ -19,7 +19,7 @@ def importing(names, *paths):
         found = [name for name in sys.modules if name.split(".")[0] in names]
         return {name: sys.modules.pop(name) for name in found}
 
-    before, path = taken_out(), sys.path[:]
+    before, path, finders = taken_out(), sys.path[:], sys.meta_path[:]
     sys.path[:0] = map(str, paths)
     importlib.invalidate_caches()
     try:
@@ -27,7 +27,33 @@ def importing(names, *paths):
     finally:
         taken_out()
         sys.modules.update(before)
-        sys.path[:] = path
+        sys.path[:], sys.meta_path[:] = path, finders
+
+
+PACKAGES = {"dassl", "trainers", "datasets"}
+
+
+@contextmanager
+def theirs():
+    """Within the context, what is imported are the packages of upstream's repository."""
+    with importing(PACKAGES, HERE / "upstream"):
+        yield
+
+
+@contextmanager
+def ours():
+    """Within the context, the files of upstream's repository lie among those of this one."""
+    with importing(PACKAGES):
+        for name in ("trainers", "datasets"):
+            package = importlib.import_module(name)
+            package.__path__.append(str(HERE / "upstream" / name))
+        yield
+
+
+@pytest.fixture
+def repositories():
+    """Contexts in which theirs, or ours with their files added, is what is imported."""
+    return SimpleNamespace(theirs=theirs, ours=ours)
 
 
 @pytest.fixture(params=["upstream", "ours"])

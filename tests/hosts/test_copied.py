@@ -75,7 +75,7 @@ def repository(tmp_path):
     skip = shutil.ignore_patterns("__pycache__", "q*.py")
     for package in ("dassl", "clip", "datasets", "configs", "trainers"):
         shutil.copytree(ROOT / package, folder / package, ignore=skip)
-    (folder / "trainers" / "__init__.py").write_text("")
+    (folder / "trainers" / "__init__.py").write_text("import trainers.config\n")
     config = folder / "trainers" / "config.py"
     config.write_text(re.sub(r".*add_config.*\n", "", config.read_text()))
     assert "qprompt" not in config.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 
 import pytest
@@ -84,7 +85,13 @@ def test_evaluation_repeats_what_training_ended_with(host, learner, mode, final,
     plain = registered(host.build(learner, "plain")).named_parameters()
     assert packed.keys() == {name for name, weight in plain if weight.requires_grad}
     epoch = torch.load(checkpoint, weights_only=False)["epoch"]
-    assert read_metadata(file) == {
+    metadata = read_metadata(file)
+    node = {"CTX_INIT": "a photo of a", "N_CTX": 4}
+    assert json.loads(metadata.pop("settings")) == {
+        getattr(host.trainers, learner).node: node,
+        "QPROMPT": {**ADAPTIVE, "MODE": mode},
+    }
+    assert metadata == {
         "trainer": "Q" + learner,
         "backbone": "miniature",
         "ctx_init": "a photo of a",
@@ -152,6 +159,17 @@ def test_checkpoint_of_the_plain_trainer(host, learner, way, tmp_path, capsys):
         assert torch.equal(weight, learned[plain_name])
 
 
+def test_the_plain_trainer_evaluates_a_quantized_checkpoint(host, learner, tmp_path):
+    run = host.build("Q" + learner, **ADAPTIVE)
+    run.train()
+    plain = host.build(learner, "plain")
+    plain.load_model(run.output_dir, epoch=3)
+    assert equal(learner, logits(plain), logits(run))
+    path = os.path.join(folder(run), "model.pth.tar-3")
+    again = host.build("Q" + learner, BITS=2, MODEL__INIT_WEIGHTS=path)
+    assert same(values(again), values(run))
+
+
 def test_evaluation_of_initial_weights_is_quantized_after_training_too(host, tmp_path):
     quantized(host.trainers.CoOp)
     plain = host.build("CoOp", "plain")
@@ -179,6 +197,7 @@ def test_precisions(host, learner, prec):
         assert value.dtype == dtype and value.isfinite().all()
         assert len(value.float().unique()) <= 4
     assert not same(start, end)
+    assert all(p.dtype == torch.float32 for p in registered(run).parameters() if p.requires_grad)
     packed = unpack(os.path.join(folder(run), "prompt.safetensors"))
     assert same({name: packed[name] for name in end}, end)
     again = host.build("Q" + learner, **ADAPTIVE, **{node: prec})

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from qprompt import InvalidOptionError, NoParameterError, named_quantizers, unpack
+from qprompt import (
+    InvalidOptionError,
+    NoParameterError,
+    named_quantizers,
+    read_metadata,
+    unpack,
+)
 from qprompt.dassl import quantized
 
 
@@ -73,6 +80,49 @@ def test_best_checkpoint_has_a_packed_prompt_of_its_own(host, tmp_path):
     both = ["prompt-best.safetensors", "prompt.safetensors"]
     assert files(tmp_path / "both") == files(tmp_path / "positional") == both
     assert files(tmp_path / "best") == ["prompt-best.safetensors"]
+
+
+def test_killed_before_its_last_checkpoint_it_ends_with_all_files(host, monkeypatch):
+    quantized(host.trainers.CoOp)
+    run = host.build("QCoOp")
+    save_model = host.trainers.CoOp.save_model
+
+    def killed(self, epoch, *args, **kwargs):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        save_model(self, epoch, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(host.trainers.CoOp, "save_model", killed)
+        run.train()
+    path = os.path.join(run.output_dir, "prompt_learner", "prompt.safetensors")
+    assert read_metadata(path)["epoch"] == "3", "written before the checkpoint"
+    again = host.build("QCoOp")
+    again.train()
+    assert again.start_epoch == 2 and files(run.output_dir) == ["prompt.safetensors"]
+
+
+def test_prompts_that_are_gone_or_stale_are_packed_again(host):
+    quantized(host.trainers.CoOp)
+    run = host.build("QCoOp")
+    run.train()
+    path = os.path.join(run.output_dir, "prompt_learner", "prompt.safetensors")
+    with open(path, "rb") as file:
+        whole = file.read()
+    host.build("QCoOp").save_model(0, run.output_dir)
+    with open(path, "rb") as file:
+        stale = file.read()
+    with open(os.path.join(run.output_dir, "prompt_learner", "checkpoint"), "w") as file:
+        file.write("model.pth.tar-3\n")
+    for content in (stale, whole[:100], None):
+        if content is None:
+            os.unlink(path)
+        else:
+            with open(path, "wb") as file:
+                file.write(content)
+        host.build("QCoOp").train()
+        with open(path, "rb") as file:
+            assert file.read() == whole
 
 
 def test_packed_prompt_of_a_host_that_saves_elsewhere(host, monkeypatch, tmp_path):
@@ -153,3 +203,19 @@ def test_packed_prompt_names_the_context_of_the_nearest_node(host):
         ("QOther", "a photo of a"),  # of the first node that has one
     ):
         assert host.build(name, **options).packed_metadata()["ctx_init"] == context
+
+
+@pytest.mark.parametrize("keeps_tokens", [True, False])
+def test_packed_prompt_names_the_words_that_the_host_chose(host, monkeypatch, keeps_tokens):
+    """KgCoOp and ProGrad only ask whether CTX_INIT is set; ProGrad fills up with placeholders."""
+    words = ["<start>", "x", "x", "a", "photo", "of", "a", "pear", "<end>"]
+    tokenizer = SimpleNamespace(decode=lambda ids: "".join(f"{words[i]} " for i in ids))
+    monkeypatch.setattr(host.trainers.learners, "_tokenizer", tokenizer, raising=False)
+    quantized(host.trainers.ProGrad)
+    run = host.build("QProGrad")
+    run.cfg.defrost()
+    run.cfg.TRAINER.COOP.CTX_INIT = True
+    learner = run.model.prompt_learner
+    if keeps_tokens:
+        learner.tokenized_prompts, learner.n_ctx = torch.arange(len(words))[None], 6
+    assert run.packed_metadata()["ctx_init"] == ("a photo of a" if keeps_tokens else "")

@@ -23,6 +23,7 @@ def test_config_node_is_settable_and_added_once(cfg):
     add_config(cfg)
     assert set(cfg.TRAINER.QPROMPT) == {
         "BITS", "NORMALIZE", "INTERVAL", "KL_THRESHOLD", "MODE", "CODEBOOK", "PARAMS",
+        "NOISE_STD", "NOISE_RELATIVE",
     }  # fmt: skip
     assert Options.from_cfg(cfg) == Options(bits=3, params="ctx")
 

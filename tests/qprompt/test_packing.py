@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import os
 import struct
 
 import pytest
@@ -27,10 +30,18 @@ from qprompt import (
     step_,
     unpack,
 )
-from qprompt.packing import pack_bits, unpack_bits
+from qprompt.packed_file import pack_bits, unpack_bits
 
 BITS = [1, 2, 3, 4, 8]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+# `ctx` = arange(6).reshape(2, 3) / 8 - 0.25 with 1 bit, packed by the first release
+VERSION_1 = """
+GAEAAAAAAAB7Il9fbWV0YWRhdGFfXyI6eyJmb3JtYXQiOiJxcHJvbXB0IiwiZm9ybWF0X3ZlcnNpb24iOiIxIiwicXVh
+bnRpemVkIjoie1wiY3R4XCI6e1wiYml0c1wiOjEsXCJzaGFwZVwiOlsyLDNdLFwiZHR5cGVcIjpcImZsb2F0MzJcIn19
+IiwidHJhaW5lciI6IlFDb09wIn0sImN0eC5jb2RlYm9vayI6eyJkdHlwZSI6IkYxNiIsInNoYXBlIjpbMl0sImRhdGFf
+b2Zmc2V0cyI6WzAsNF19LCJjdHguaW5kaWNlcyI6eyJkdHlwZSI6IlU4Iiwic2hhcGUiOlsxXSwiZGF0YV9vZmZzZXRz
+IjpbNCw1XX19ICAgALAANDg=
+"""
 SHAPES = [(1, 1), (3, 5), (7, 13), (4, 160), (2, 3, 7)]
 
 
@@ -51,12 +62,19 @@ def packed(learner, train, tmp_path):
     return learner, path
 
 
+@pytest.fixture
+def packed_ctx(tmp_path):
+    """The file of one parameter (4, 64) with 3 bits."""
+    pack(quantize_(single((4, 64)), 3), tmp_path / "prompt.safetensors")
+    return tmp_path / "prompt.safetensors"
+
+
 def values(module):
     return [module.ctx, *module.deep, module.proj.weight]
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("codebook", ["kmeans", "uniform"])
+@pytest.mark.parametrize("codebook", ["kmeans", "uniform", "normal"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -157,6 +175,21 @@ def test_equal_prompts_give_equal_files(packed, tmp_path):
     assert content == (tmp_path / "other").read_bytes()
     assert int.from_bytes(content[:8], "little") % 8 == 0
     assert read_metadata(tmp_path / "one") == metadata
+    digest = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    zeros = content.replace(digest["sha256"].encode(), b"0" * 64)
+    assert hashlib.sha256(zeros).hexdigest() == digest["sha256"]
+
+
+def test_every_byte_counts(tmp_path):
+    path = tmp_path / "prompt.safetensors"
+    pack(quantize_(single((3, 5))), path)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(PackedFileError, match=path.name):
+            unpack(path)
 
 
 def test_packing_again_replaces_the_file(packed, train):
@@ -197,6 +230,32 @@ def test_what_cannot_be_packed(learner, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_half_precision_turns_into_zeros_is_said(tmp_path):
+    module = quantize_(single((4, 8)))
+    with torch.no_grad():
+        module.parametrizations.ctx.original.mul_(1e-8)
+    with pytest.warns(UserWarning, match="'ctx', at most 4e-10 in size, is all zeros"):
+        pack(module, tmp_path / "prompt")
+    with torch.no_grad():
+        module.parametrizations.ctx.original.zero_()
+    pack(module, tmp_path / "prompt")
+
+
+def test_module_that_cannot_hold_the_values_stays_as_it_was(tmp_path):
+    module = single((4, 8))
+    module.first = nn.Parameter(torch.ones(2, 2))
+    with torch.no_grad():
+        module.ctx[0] = 65504
+    pack(quantize_(module), tmp_path / "prompt")
+    target = single((4, 8), torch.bfloat16)
+    target.first = nn.Parameter(torch.zeros(2, 2))
+    quantize_(target)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    with pytest.raises(InvalidWeightsError, match="'ctx' needs the centroid 65536"):
+        load_packed_(target, tmp_path / "prompt")
+    assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
+
+
 def test_file_of_another_module(packed, make_learner):
     _, path = packed
     target = make_learner()
@@ -219,21 +278,22 @@ def test_file_of_another_module(packed, make_learner):
         load_packed_(quantize_(quantize_(make_learner(), 3), 3, params="proj.bias"), path)
 
 
-def test_truncated_at_every_length(packed):
-    _, path = packed
-    content = path.read_bytes()
-    for length in [*range(0, len(content), 7), len(content) - 1]:
-        path.write_bytes(content[:length])
-        with pytest.raises(PackedFileError, match=f"{path.name}' .*again"):
-            unpack(path)
+def test_file_of_the_first_release(tmp_path):
+    """It had no digest."""
+    (tmp_path / "prompt").write_bytes(base64.b64decode(VERSION_1))
+    low, high = -0.125, 0.25
+    assert unpack(tmp_path / "prompt")["ctx"].tolist() == [[low] * 3, [high] * 3]
+    assert read_metadata(tmp_path / "prompt") == {"trainer": "QCoOp"}
 
 
-def rewritten(path, **metadata):
-    """The file with other metadata; None drops an entry."""
+def rewritten(path, tensors=(), **metadata):
+    """The file as version 1, without a digest, with other items; None drops one."""
     with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        merged = {**file.metadata(), **metadata}
-    save_file(tensors, path, {key: value for key, value in merged.items() if value is not None})
+        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        merged = {**file.metadata(), "format_version": "1", "sha256": None, **metadata}
+    stored.update(tensors)
+    stored = {key: value for key, value in stored.items() if value is not None}
+    save_file(stored, path, {key: value for key, value in merged.items() if value is not None})
     return path
 
 
@@ -242,25 +302,79 @@ def rewritten(path, **metadata):
     [
         ({"format": "lora"}, "says format 'lora', expected 'qprompt'"),
         ({"format": None}, "says format None"),
-        ({"format_version": "2"}, "format version '2', this release reads '1'; install a newer"),
+        ({"format_version": "3"}, "format version '3', this .* up to '2'; install a newer"),
         ({"format_version": None}, "format version None"),
-        ({"quantized": None}, "contradicts itself"),
-        ({"quantized": "{"}, "contradicts itself"),
-        ({"quantized": "[]"}, "contradicts itself"),
-        ({"quantized": '{"ctx":{"bits":4,"shape":[4,64],"dtype":"float32"}}'}, "at|for shape"),
-        ({"quantized": '{"ctx":{"bits":3,"shape":[4,65],"dtype":"float32"}}'}, "for shape"),
-        ({"quantized": '{"ctx":{"bits":3,"shape":[4,64],"dtype":"nn"}}'}, "for shape"),
-        ({"quantized": '{"ctx":{"bits":3,"shape":[4,64],"dtype":"float33"}}'}, "float33"),
-        ({"quantized": '{"cty":{"bits":3,"shape":[4,64],"dtype":"float32"}}'}, "cty"),
-        ({"quantized": '{"ctx":{"bits":"3","shape":[4,64],"dtype":"float32"}}'}, "TypeError"),
-        ({"quantized": '{"ctx":{"bits":3,"shape":[-4,-64],"dtype":"float32"}}'}, "contradicts"),
+        ({"format_version": "2"}, "its sha256"),
+        ({"sha256": "0" * 64}, "its sha256"),
+        ({"quantized": None}, "no records"),
+        ({"quantized": "{"}, "damaged"),
+        ({"quantized": "[" * 100_000}, "damaged"),
+        ({"quantized": "[]"}, "no records"),
+        ({"quantized": "{}"}, "do not tell of 'ctx.indices'"),
+        ({"quantized": '{"ctx":{"bits":3,"bits":3,"shape":[4,64],"dtype":"float32"}}'}, "twice"),
     ],
 )
-def test_foreign_newer_and_inconsistent_files(packed, metadata, message):
-    _, path = packed
+def test_foreign_newer_and_inconsistent_files(packed_ctx, metadata, message):
     for read in (unpack, read_metadata):
-        with pytest.raises(PackedFileError, match=message):
-            read(rewritten(path, **metadata))
+        with pytest.raises(PackedFileError, match=f"'{packed_ctx}' .*{message}"):
+            read(rewritten(packed_ctx, **metadata))
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        *(("bits", value) for value in (0, 2, 9, True, "3", 3.0, None)),
+        *(("shape", value) for value in ([4, 65], [-4, -64], [4.0, 64], [2**64], "4, 64", 256)),
+        ("shape", [1] * 20 + [4, 64]),
+        *(("dtype", value) for value in ("int8", "bool", "complex64", "float8_e4m3fn", "uint1")),
+        *(("dtype", value) for value in ("quint8", "float4_e2m1fn_x2", "nn", "float33", 32, [])),
+        ("scale", 1),
+    ],
+)
+def test_records_that_no_file_has(packed_ctx, field, value):
+    record = {"bits": 3, "shape": [4, 64], "dtype": "float32", field: value}
+    path = rewritten(packed_ctx, quantized=json.dumps({"ctx": record}))
+    with pytest.raises(PackedFileError, match=f"{path.name}.*'ctx"):
+        unpack(path)
+
+
+@pytest.mark.parametrize(
+    "tensors, message",
+    [
+        ({"ctx": torch.ones(4, 64).half()}, "do not tell of 'ctx'"),  # which would shadow it
+        ({"other": torch.ones(3, dtype=torch.uint8)}, "do not tell of 'other'"),
+        ({"other": torch.ones(3)}, "do not tell of 'other'"),
+        ({"other": torch.ones(3, dtype=torch.complex64)}, "do not tell of 'other'"),
+        ({"other": torch.tensor([1, torch.inf]).half()}, "'other' holds NaN or infinity"),
+        ({"ctx.codebook": torch.full((8,), torch.nan).half()}, "'ctx.codebook' holds NaN"),
+        ({"ctx.codebook": torch.ones(8)}, "do not tell of 'ctx.codebook'"),
+        ({"ctx.codebook": None}, "'ctx.codebook' is missing"),
+        ({"ctx.indices": torch.ones(96, dtype=torch.int8)}, "do not tell of 'ctx.indices'"),
+        ({"ctx.indices": torch.ones(1, 96, dtype=torch.uint8)}, "do not tell of 'ctx.indices'"),
+    ],
+)
+def test_tensors_that_no_file_has(packed_ctx, tensors, message):
+    target = single((4, 64))
+    with pytest.raises(PackedFileError, match=message):
+        load_packed_(target, rewritten(packed_ctx, tensors))
+    assert torch.equal(target.ctx, single((4, 64)).ctx)
+
+
+def test_sparse_file_that_would_expand_to_gigabytes(packed_ctx):
+    with open(rewritten(packed_ctx), "ab") as file:
+        file.truncate(2**33)
+    with pytest.raises(PackedFileError, match="more than 134217728 bytes"):
+        unpack(packed_ctx)
+    size = 2**24 + 1  # bytes, of one bit for each number
+    record = {"bits": 1, "shape": [2, 4 * size], "dtype": "float32"}
+    metadata = {"format": "qprompt", "format_version": "1", "quantized": json.dumps({"c": record})}
+    tensors = {
+        "c.indices": torch.zeros(size, dtype=torch.uint8),
+        "c.codebook": torch.ones(2).half(),
+    }
+    save_file(tensors, packed_ctx, metadata)
+    with pytest.raises(PackedFileError, match="more than 134217728 quantized numbers"):
+        unpack(packed_ctx)
 
 
 def test_not_a_packed_file(tmp_path):
@@ -271,6 +385,10 @@ def test_not_a_packed_file(tmp_path):
             unpack(path)
     with pytest.raises(FileNotFoundError, match="none.safetensors"):
         unpack(tmp_path / "none.safetensors")
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(PackedFileError, match=f"'{name}' is not a file"):
+            unpack(name)
 
 
 def test_names_of_whole_model_registration(packed, make_learner, tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -12,14 +13,14 @@ from qprompt import (
     QuantizerOptions,
     kmeans_1d,
 )
-from qprompt.quantizer import number_below
+from qprompt.quantizer import normal_levels, number_below
 
 BITS = [1, 2, 3, 4, 8]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 SHAPES = [(1, 1), (3, 5), (4, 160), (2, 3, 7)]
 
 grid = [
-    pytest.mark.parametrize("codebook", ["kmeans", "uniform"]),
+    pytest.mark.parametrize("codebook", ["kmeans", "uniform", "normal"]),
     pytest.mark.parametrize("normalize", [True, False]),
     pytest.mark.parametrize("dtype", DTYPES, ids=str),
     pytest.mark.parametrize("bits", BITS),
@@ -39,7 +40,8 @@ def weights(shape, dtype, seed=0):
 
 
 def fitted(weight, bits, normalize=True, codebook="kmeans"):
-    quantizer = Quantizer(QuantizerOptions(bits, normalize, codebook=codebook), "ctx")
+    options = QuantizerOptions(bits, normalize, codebook=codebook)
+    quantizer = Quantizer(options, "ctx", weight.dtype)
     quantizer.fit_(weight)
     return quantizer
 
@@ -70,6 +72,14 @@ def test_fitting_quantized_weights_changes_nothing(shape, bits, dtype, normalize
     assert torch.equal(fitted(value, bits, normalize, codebook)(value), value)
 
 
+@pytest.mark.parametrize("k", [2, 4, 256])
+def test_normal_levels_are_the_quantiles_of_the_weights_own_normal_distribution(k):
+    weight = weights((1000,), torch.float32)
+    own = NormalDist(float(weight.mean()), float(weight.std(correction=0)))
+    expected = [own.inv_cdf((i + 0.5) / k) for i in range(k)]
+    assert normal_levels(weight, k).tolist() == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_half_precision_values_are_kept_to_the_last_bit(dtype):
     every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.float16)
@@ -79,7 +89,7 @@ def test_half_precision_values_are_kept_to_the_last_bit(dtype):
         generator = torch.Generator().manual_seed(seed)
         chosen = every[torch.randint(len(every), (16,), generator=generator)].sort().values
         value = chosen.to(dtype)[torch.randint(16, (50,), generator=generator)]
-        quantizer = Quantizer(QuantizerOptions(4))
+        quantizer = Quantizer(QuantizerOptions(4), dtype=dtype)
         quantizer.fit_(value)
         assert torch.equal(quantizer(value), value)
 

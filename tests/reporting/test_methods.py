@@ -54,6 +54,13 @@ def test_the_choice_of_the_final_model_makes_methods(runs, seed):
     assert methods(runs) == names
 
 
+def test_templates_make_methods(runs):
+    for seed, template in ((1, None), (2, ["{}.", "a {}."])):
+        runs.base_to_new("CoOp", "Digits", 80.0, 60.0, seed=seed, DATASET__TEMPLATE=template)
+    names = ["CoOp (DATASET.TEMPLATE=('{}.', 'a {}.'))", "CoOp (DATASET.TEMPLATE=None)"]
+    assert methods(runs) == names
+
+
 def test_a_record_says_what_cannot_change_its_result(runs):
     for seed, amount in ((1, 1), (2, 2)):
         options = {"seed": seed, "irrelevant_settings": ["LATER.CACHE"]}
@@ -69,6 +76,15 @@ def test_a_key_that_only_one_run_knows_makes_no_method(runs):
     runs.base_to_new("CoOp", "Digits", 80.0, 60.0)
     runs.base_to_new("CoOp", "Digits", 80.0, 60.0, seed=2, LATER__ADDED=1)
     assert methods(runs) == ["CoOp"]
+
+
+def test_a_variant_is_a_method_under_its_name(runs):
+    for variant, rate in (("", 0.002), ("fast", 0.1)):
+        options = {"name": f"CoOp_{variant}", "VARIANT": variant, "OPTIM__LR": rate}
+        runs.base_to_new("CoOp", "Digits", 80.0, 60.0, **options)
+    other = {"name": "CoOp_other", "VARIANT": "fast", "OPTIM__LR": 0.1, "OPTIM__MAX_EPOCH": 9}
+    runs.base_to_new("CoOp", "Digits", 80.0, 60.0, seed=2, **other)
+    assert methods(runs) == ["CoOp", "CoOp (fast)"]
 
 
 def test_keys_of_the_quantizer_do_not_split_plain_trainers(runs):
@@ -107,12 +123,16 @@ def test_order_zero_shot_plain_quantized_and_published_last():
         Method("QCoOp", 2),
         Method("QCoOp", 1),
         Method("MaPLe"),
+        Method("CoOp", variant="e100"),
+        Method("CoOp", variant="e20"),
         Method("CoOp"),
         Method("ZeroshotCLIP", zero_shot=True),
     ]
     assert [m.label for m in sorted(methods)] == [
         "ZeroshotCLIP",
         "CoOp",
+        "CoOp (e20)",
+        "CoOp (e100)",
         "QCoOp, 1 bit",
         "QCoOp, 2 bits",
         "MaPLe",
@@ -124,7 +144,10 @@ def test_order_zero_shot_plain_quantized_and_published_last():
 
 def test_a_quantized_method_meets_the_plain_trainer_that_it_quantizes():
     quantized = Method("QCoOp", 1)
-    assert quantized.quantizes(Method("CoOp", variant="OPTIM.LR=0.1"))
-    for other in (quantized, Method("MaPLe"), Method("CoOp", from_log=True)):
+    assert quantized.quantizes(Method("CoOp", settings="OPTIM.LR=0.1"))
+    others = Method("MaPLe"), Method("CoOp", from_log=True), Method("CoOp", variant="short")
+    for other in (quantized, *others):
         assert not quantized.quantizes(other)
+    assert Method("QCoOp", 1, "short").quantizes(Method("CoOp", variant="short"))
+    assert Method("QCoOp", 1, "uniform").quantizes(Method("CoOp"))
     assert not Method("CoOp").quantizes(Method("CoOp"))

@@ -1,12 +1,14 @@
-"""Paired differences; SciPy's paired t-test is the oracle of the intervals."""
+"""Paired differences; SciPy's paired t-test and binomial test are the oracles."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import binomtest, ttest_rel
 
+from reporting.plots import section_plots
 from reporting.report import make_report
-from reporting.scores import differences
+from reporting.scores import differences, holm
+from reporting.writers import COLLAPSED, markdown
 
 
 def difference(first, second):
@@ -26,6 +28,22 @@ def test_interval_is_that_of_the_paired_t_test(n):
     assert found["mean"] - found["margin"] == pytest.approx(interval.low)
     assert found["mean"] + found["margin"] == pytest.approx(interval.high)
     assert found["n"] == n
+
+
+@pytest.mark.parametrize("gains", [[1, 2, 3, -1], [0, 0, 5, 4, 3, 2, 1], [0, 0], [-30, 1, 1, 1, 1]])
+def test_p_is_that_of_the_sign_test_without_ties(gains):
+    found = difference(dict(enumerate(gains)), dict.fromkeys(range(len(gains)), 0))
+    wins, losses = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
+    expected = binomtest(wins, wins + losses).pvalue if wins + losses else 1
+    assert found["p"] == pytest.approx(expected)
+    assert found["median"] == np.median(gains)
+
+
+def test_p_is_corrected_for_the_number_of_tests():
+    # smallest first: 4 * 0.01, 3 * 0.02, the same again because 2 * 0.025 is less, 1 * 0.3
+    p = pd.Series([0.3, 0.01, np.nan, 0.025, 0.02])
+    expected = [0.3, 0.04, np.nan, 0.06, 0.06]
+    np.testing.assert_allclose(holm(p), expected)
 
 
 def test_by_hand_for_two_seeds():
@@ -106,3 +124,28 @@ def test_zero_shot_has_no_seeds_to_compare(runs, compared):
     runs.zero_shot("Digits", 50.0)
     runs.trained("CoOp", "Digits", 70.0)
     assert not compared()
+
+
+def test_collapsed_runs_are_counted_and_drawn(runs):
+    runs.zero_shot("Digits", 80.0)
+    for seed in range(6):
+        runs.trained("CoOp", "Digits", 69.9 if seed < 2 else 90.0, seed=seed)
+        runs.trained("QCoOp", "Digits", 70.1, bits=1, seed=seed)
+    runs.trained("CoOp", "Characters", 1.0)  # without a zero-shot run nobody can tell
+    report = make_report(runs.root)
+    (section,) = report.sections
+    counts = {(m.label, d): (k, n) for (m, d), (k, n, *_) in section.collapsed.iterrows()}
+    assert counts == {("CoOp", "Digits"): (2, 6), ("QCoOp, 1 bit", "Digits"): (0, 6)}
+    interval = binomtest(2, 6).proportion_ci(method="wilson")
+    assert section.collapsed.iloc[0][["low", "high"]].tolist() == [interval.low, interval.high]
+    plots = {section: section_plots(section)}
+    assert [p.dataset for p in plots[section] if p.slug.endswith("stability")] == ["Digits"]
+    text = markdown(report, plots, "plots")
+    assert COLLAPSED in text and "2 of 6 |" in text and "p (sign test)" in text
+
+
+def test_where_nothing_collapsed_nothing_is_said_of_it(runs):
+    runs.zero_shot("Digits", 80.0)
+    runs.trained("CoOp", "Digits", 70.0)
+    (section,) = make_report(runs.root).sections
+    assert not len(section.collapsed)

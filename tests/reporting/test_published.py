@@ -58,7 +58,18 @@ def test_shown_beside_the_same_setting_and_never_the_best_of_an_average_with_gap
     runs.base_to_new("CoOp", "EuroSAT", 99.9, 99.9)
     (section,) = make_report(runs.root).sections
     average, eurosat = section.tables
-    names = ["CLIP", "CoOp", "QCoOp", "CoCoOp", "ProGrad", "MaPLe", "QMaPLe", "PromptSRC"]
+    names = [
+        "CLIP",
+        "CoOp",
+        "QCoOp",
+        "CoCoOp",
+        "ProGrad",
+        "IVLP",
+        "MaPLe",
+        "QMaPLe",
+        "KgCoOp",
+        "PromptSRC",
+    ]
     assert [method.trainer for method in average.cells.index if method.source] == names
     assert {m.name for m, best in average.best["H"].items() if best} == {"PromptSRC (published)"}
     assert {m.name for m, best in eurosat.best["H"].items() if best} == {"CoOp"}

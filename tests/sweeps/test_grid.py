@@ -13,7 +13,7 @@ GRID = {"protocol": "base2new", "trainers": ["CoOp", "QCoOp"], "datasets": ["dig
 
 def test_file_inline_yaml_and_json_are_the_same_sweep(tmp_path):
     file = tmp_path / "sweep.yaml"
-    file.write_text(yaml.safe_dump(GRID))
+    file.write_text(yaml.safe_dump(GRID), encoding="utf-8-sig")
     expected = [Grid("base2new", ("CoOp", "QCoOp"), ("digits",))]
     inline = "{protocol: base2new, trainers: [CoOp, QCoOp], datasets: [digits]}"
     for sweep in (str(file), inline, json.dumps(GRID), json.dumps([GRID])):
@@ -62,6 +62,10 @@ def test_a_value_named_twice_counts_once():
         ({"opts": {"SEED": 2}}, "opts sets SEED, which the grid itself sets"),
         ({"opts": {"RESUME": "out"}}, "opts sets RESUME, but each run resumes from its own"),
         ({"opts": {"TEST.NO_TEST": True}}, "opts sets TEST.NO_TEST, but a sweep needs the results"),
+        ({"variants": ["fast"]}, "variants must map names"),
+        ({"variants": {"a/b": {}}}, "the name of a variant becomes part of a folder's name"),
+        ({"variants": {"fast": 0.1}}, "variant fast must map"),
+        ({"variants": {"fast": {"SEED": 2}}}, "variant fast sets SEED, which the grid itself"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path, change, message):

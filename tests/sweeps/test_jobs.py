@@ -81,6 +81,19 @@ def test_transfer_tests_on_each_target_what_was_trained_once(protocol, source, t
     assert str(job.evaluations[0].folder).startswith(f"out/{protocol}/{source}/")
 
 
+def test_a_folder_of_images_is_a_data_set():
+    (job,) = expanded("cross_dataset", source="digits", datasets=("./own/cats/", "characters"))
+    folder = "out/cross_dataset/digits/cats/QCoOp/tiny_16shots/seed1"
+    assert str(job.evaluations[0].folder) == folder
+    cfgs = [train.setup_cfg(train.parse_args(run.argv)).DATASET for run in job.evaluations]
+    found = [(cfg.NAME, cfg.ROOT) for cfg in cfgs]
+    assert found == [("Folder", "./own/cats/"), ("Characters", "DATA")]
+    base, new = expanded("base2new", datasets=("/own/cats",))[0].runs
+    assert str(base.folder) == "out/base2new/train_base/cats/shots_16/QCoOp/tiny/seed1"
+    with pytest.raises(SweepError, match="different runs in .*digits/cats"):
+        expanded("cross_dataset", source="digits", datasets=("/a/cats", "/b/cats"))
+
+
 def test_cross_dataset_has_the_papers_ten_targets():
     (job,) = expanded("cross_dataset")
     names = {options(run)[0] for run in job.evaluations}
@@ -131,6 +144,7 @@ def test_a_quantized_trainer_without_files_has_those_of_the_plain_one(monkeypatc
 @pytest.mark.parametrize("protocol", ["base2new", "few_shot", "cross_dataset"])
 def test_defaults_are_the_papers_settings_and_data_sets(protocol):
     trainers = ("ZeroshotCLIP", "CoOp", "QCoOp", "CoCoOp", "QCoCoOp", "MaPLe", "QMaPLe")
+    trainers += ("VPT", "QVPT", "IVLP", "QIVLP", "PromptSRC", "QPromptSRC")
     jobs = expanded(protocol, trainers, config="")
     for job in jobs:
         for run in job.runs:
@@ -144,9 +158,26 @@ def test_defaults_are_the_papers_settings_and_data_sets(protocol):
     assert epochs["imagenet", "CoOp"] == epochs["imagenet", "QCoOp"] == 50
     assert epochs["imagenet", "MaPLe"] == (2 if protocol == "cross_dataset" else 5)
     assert epochs["imagenet", "CoCoOp"] == 10
+    assert epochs["imagenet", "PromptSRC"] == epochs["imagenet", "QPromptSRC"]
+    assert epochs["imagenet", "PromptSRC"] == (50 if protocol == "few_shot" else 20)
     if protocol != "cross_dataset":
         assert len({dataset for dataset, _ in epochs}) == BENCHMARK
         assert epochs["eurosat", "CoOp"] == 200
+
+
+@pytest.mark.parametrize("trainer", ["CoOp", "QCoOp"])
+def test_few_shot_epochs_follow_the_shots(trainer):
+    """As in CoOp's paper, section 4.1, unless a configuration or its epochs are named."""
+    common = {"datasets": ("eurosat", "imagenet"), "shots": (1, 2, 4, 8, 16)}
+
+    def epochs(**options):
+        jobs = expanded("few_shot", (trainer,), **common, **options)
+        found = [train.setup_cfg(train.parse_args(job.training.argv)) for job in jobs]
+        return [cfg.OPTIM.MAX_EPOCH for cfg in found]
+
+    assert epochs(config="") == [50, 100, 100, 200, 200] + [50] * 5
+    assert epochs(config="vit_b16_ctxv1") == [200] * 10
+    assert epochs(config="", opts={"OPTIM.MAX_EPOCH": 7}) == [7] * 10
 
 
 def test_opts_reach_every_run():
@@ -268,7 +299,16 @@ def test_sweep_script_takes_lists_as_variables_and_as_flags(script):
     assert done.returncode == 0, done.stderr
     lines = [shlex.split(line)[2:] for line in done.stdout.splitlines()]
     assert len(lines) == 2 * 2 * 2 * 2
-    assert all(train.setup_cfg(train.parse_args(line)).OPTIM.LR == 0.5 for line in lines)
+    configs = [train.setup_cfg(train.parse_args(line)) for line in lines]
+    assert {cfg.OPTIM.LR for cfg in configs} == {0.5}
+    assert all("tiny_OPTIM.LR=0.5/seed" in cfg.OUTPUT_DIR for cfg in configs if not _quantizes(cfg))
+    assert all(
+        "tiny_1bit_OPTIM.LR=0.5/seed" in cfg.OUTPUT_DIR for cfg in configs if _quantizes(cfg)
+    )
+
+
+def _quantizes(cfg):
+    return cfg.TRAINER.NAME == "QCoOp"
 
 
 def test_script_says_what_is_wrong_in_a_line(script):

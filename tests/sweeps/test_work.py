@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from dassl.utils.folder import LOCK
 from sweeps import records
 from sweeps.jobs import Job, Run
-from sweeps.work import LOCK, work
+from sweeps.work import work
 
 
 @pytest.fixture

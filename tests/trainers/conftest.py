@@ -20,16 +20,16 @@ class PlainCLIP:
     def __init__(self, state):
         self.state = state
 
-    def text(self, embedded, eot, deep=()):
-        """Embeddings (n, 77, width) to normalised features; ``deep`` at positions 1, 2, ..."""
+    def text(self, embedded, eot, deep=(), normalise=True):
+        """Embeddings (n, 77, width) to features; ``deep`` at positions 1, 2, ..."""
         mask = torch.full((77, 77), -math.inf).triu(1)
         x = embedded + self.state["positional_embedding"]
         x = self._layers(x, "", deep, 1, mask)
         x = self._norm(x, "ln_final")[torch.arange(len(x)), eot] @ self.state["text_projection"]
-        return x / x.norm(dim=-1, keepdim=True)
+        return x / x.norm(dim=-1, keepdim=True) if normalise else x
 
-    def image(self, images, prompts=(), deep=()):
-        """Images to normalised features; prompts follow class token and patches."""
+    def image(self, images, prompts=(), deep=(), normalise=True):
+        """Images to features; prompts follow class token and patches."""
         weight = self.state["visual.conv1.weight"]
         size, n = weight.shape[-1], len(images)
         patches = images.unfold(2, size, size).unfold(3, size, size)  # n, 3, rows, columns, ...
@@ -42,7 +42,7 @@ class PlainCLIP:
             x = torch.cat([x, prompts.expand(n, -1, -1)], dim=1)
         x = self._layers(self._norm(x, "visual.ln_pre"), "visual.", deep, start, 0)
         x = self._norm(x, "visual.ln_post")[:, 0] @ self.state["visual.proj"]
-        return x / x.norm(dim=-1, keepdim=True)
+        return x / x.norm(dim=-1, keepdim=True) if normalise else x
 
     def _norm(self, x, name):
         x = x - x.mean(-1, keepdim=True)
@@ -90,6 +90,13 @@ def vit_b32(tmp_path_factory):
     backbone = clip.load(str(path)).requires_grad_(False)
     path.unlink()
     return backbone, plain
+
+
+@pytest.fixture(scope="session")
+def tiny_pair():
+    """The tiny backbone, and the plain one of the same weights."""
+    backbone = clip.load("tiny").requires_grad_(False)
+    return backbone, PlainCLIP(backbone.state_dict())
 
 
 @pytest.fixture(scope="session")

@@ -122,26 +122,6 @@ def test_bad_options_are_named(tiny, options, chunk, message):
 # ---- whole runs
 
 
-@pytest.mark.parametrize("trainer", ["CoCoOp", "QCoCoOp"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_precisions_train_for_three_epochs(build, tmp_path, trainer, precision):
-    options = ["TRAINER.COCOOP.PREC", precision, "OPTIM.MAX_EPOCH", 3]
-    run = build(trainer, tmp_path, opts=options)
-    run.train()
-    assert torch.isfinite(logits(run)).all()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("trainer", ["CoCoOp", "QCoCoOp"])
-@pytest.mark.parametrize("precision", ["fp16", "bf16", "amp"])
-def test_precisions_train_on_the_gpu(build, tmp_path, trainer, precision):
-    options = ["TRAINER.COCOOP.PREC", precision, "OPTIM.MAX_EPOCH", 3]
-    run = build(trainer, tmp_path, opts=options)
-    run.train()
-    assert torch.isfinite(logits(run)).all()
-
-
 def test_checkpoint_and_packed_file_give_bit_identical_logits(build, tmp_path):
     run = build("QCoCoOp", tmp_path)
     run.train()

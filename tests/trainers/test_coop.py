@@ -93,6 +93,13 @@ def test_bad_options_are_named(backbone, options, message):
         PromptLearner(backbone, NAMES, **options)
 
 
+def test_random_context_is_drawn_first(build):
+    run = build("CoOp", "", opts=["TRAINER.COOP.CTX_INIT", ""])
+    torch.manual_seed(1)
+    expected = torch.empty_like(run.model.prompt_learner.ctx).normal_(std=0.02)
+    assert torch.equal(run.model.prompt_learner.ctx, expected)
+
+
 def test_a_run_that_ran_out_of_memory_goes_on_in_smaller_chunks(build, tmp_path):
     opts = ["TRAIN.CHECKPOINT_FREQ", 1]
     run = build("CoOp", tmp_path, opts=opts)

@@ -252,7 +252,9 @@ def test_loading_a_backbone_draws_no_random_numbers(build):
     assert torch.equal(next_number(), next_number())
 
 
-@pytest.mark.parametrize(("trainer", "times"), [("MaPLe", 1), ("CoOp", 1), ("CoCoOp", 6)])
+@pytest.mark.parametrize(
+    ("trainer", "times"), [("MaPLe", 1), ("CoOp", 1), ("CoCoOp", 6), ("VPT", 0)]
+)
 def test_texts_are_encoded_once_for_all_batches(build, tmp_path, monkeypatch, trainer, times):
     built = build(trainer, tmp_path, opts=["DATALOADER.TEST.BATCH_SIZE", 50])
     encode, calls = clip.encode_prompts, []

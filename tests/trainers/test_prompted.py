@@ -28,7 +28,10 @@ def count(monkeypatch):
 
 
 @pytest.mark.parametrize("chunk", [0, 2])
-@pytest.mark.parametrize(("trainer", "number"), [("QCoOp", 1), ("QCoCoOp", 3), ("QMaPLe", 6)])
+@pytest.mark.parametrize(
+    ("trainer", "number"),
+    [("QCoOp", 1), ("QCoCoOp", 3), ("QMaPLe", 6), ("QVPT", 3), ("QIVLP", 6), ("QPromptSRC", 6)],
+)
 def test_a_step_quantizes_each_parameter_once(build, tmp_path, count, trainer, number, chunk):
     run = build(trainer, tmp_path, opts=["MODEL.TEXT_CHUNK", chunk])
     run.set_model_mode("train")
@@ -39,7 +42,9 @@ def test_a_step_quantizes_each_parameter_once(build, tmp_path, count, trainer, n
     assert number == sum(1 for _ in qprompt.named_quantizers(run.model))
 
 
-@pytest.mark.parametrize(("trainer", "number"), [("QCoOp", 1), ("QMaPLe", 6)])
+@pytest.mark.parametrize(
+    ("trainer", "number"), [("QCoOp", 1), ("QMaPLe", 6), ("QVPT", 3), ("QIVLP", 6)]
+)
 def test_an_evaluation_quantizes_each_parameter_once(build, tmp_path, count, trainer, number):
     run = build(trainer, tmp_path, opts=["DATALOADER.TEST.BATCH_SIZE", 10])
     run.set_model_mode("eval")
@@ -53,7 +58,7 @@ def test_an_evaluation_quantizes_each_parameter_once(build, tmp_path, count, tra
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("trainer", ["QCoOp", "QCoCoOp", "QMaPLe", "ZeroshotCLIP"])
+@pytest.mark.parametrize("trainer", ["QCoOp", "QCoCoOp", "QMaPLe", "QVPT", "QIVLP", "ZeroshotCLIP"])
 def test_fixed_prompts_give_the_same_logits(build, trainer):
     run = build(trainer, "")
     run.set_model_mode("eval")

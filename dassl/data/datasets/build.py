@@ -18,8 +18,14 @@ def build_dataset(cfg: CfgNode, cache: Cache | None = None) -> DatasetBase:
 
     Raises:
         UnknownNameError: no such data set is registered.
+        UserError: DATASET.TEMPLATE is no template.
     """
-    dataset = DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    cls = DATASET_REGISTRY.get(cfg.DATASET.NAME)
     if cfg.VERBOSE:
         print(f"Loading dataset: {cfg.DATASET.NAME}")
-    return construct(dataset, cfg, cache)
+    dataset = construct(cls, cfg, cache)
+    if cfg.DATASET.TEMPLATE is not None:
+        dataset.use_templates(cfg.DATASET.TEMPLATE)
+    for note in dataset.notes:
+        print(f"Note: {note}")
+    return dataset

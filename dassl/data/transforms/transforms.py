@@ -12,7 +12,21 @@ import torch
 from dassl.config import CfgNode
 from dassl.utils import check_choice
 
-CHOICES = ("random_resized_crop", "resize", "center_crop", "random_flip", "normalize")
+CHOICES = (
+    "random_resized_crop",
+    "random_crop",
+    "resize",
+    "center_crop",
+    "random_flip",
+    "imagenet_policy",
+    "cifar10_policy",
+    "svhn_policy",
+    "randaugment",
+    "colorjitter",
+    "randomgrayscale",
+    "gaussian_blur",
+    "normalize",
+)
 
 
 @cache
@@ -86,11 +100,12 @@ def build_transform(
     """Build the transform from an RGB image to a float tensor (3, H, W).
 
     Training images are cropped at random with "random_resized_crop", else cropped in the centre
-    with "center_crop", else resized; "random_flip" mirrors half of them. Evaluation images are
-    resized and cropped in the centre. "normalize" applies to both.
+    with "center_crop", else resized; "random_crop" then moves them a little, "random_flip" mirrors
+    half of them, and the others of ``CHOICES`` change what they look like, in that order.
+    Evaluation images are resized and cropped in the centre. "normalize" applies to both.
 
     Args:
-        cfg: INPUT.SIZE, INTERPOLATION, TRANSFORMS, RRCROP_SCALE, PIXEL_MEAN, PIXEL_STD.
+        cfg: the node INPUT.
         is_train: for training, or for evaluation.
         choices: used in place of cfg.INPUT.TRANSFORMS.
 
@@ -118,8 +133,8 @@ def build_transform(
         steps = [v2.Resize(size, interpolation)]
     else:
         steps = [v2.Resize(max(size), interpolation), v2.CenterCrop(size)]
-    if is_train and "random_flip" in choices:
-        steps.append(v2.RandomHorizontalFlip())
+    if is_train:
+        steps += _augmentations(cfg.INPUT, choices, size)
     steps.append(v2.PILToTensor())
     mean, std = cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD
     normalize = v2.Normalize(mean, std) if "normalize" in choices else None
@@ -127,3 +142,22 @@ def build_transform(
         print(f"Building transform_{'train' if is_train else 'test'}")
         print(*(f"+ {step}" for step in [*steps, normalize] if step), sep="\n")
     return ImageTransform(v2.Compose(steps), normalize)
+
+
+def _augmentations(cfg: CfgNode, choices: Sequence[str], size: Sequence[int]) -> list[Any]:
+    """The chosen steps after the first crop, in the order of ``CHOICES``."""
+    from torchvision.transforms import v2
+
+    jitter = (cfg.COLORJITTER_B, cfg.COLORJITTER_C, cfg.COLORJITTER_S, cfg.COLORJITTER_H)
+    steps = {
+        "random_crop": lambda: v2.RandomCrop(size, padding=cfg.CROP_PADDING),
+        "random_flip": v2.RandomHorizontalFlip,
+        "imagenet_policy": lambda: v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET),
+        "cifar10_policy": lambda: v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10),
+        "svhn_policy": lambda: v2.AutoAugment(v2.AutoAugmentPolicy.SVHN),
+        "randaugment": lambda: v2.RandAugment(cfg.RANDAUGMENT_N, cfg.RANDAUGMENT_M),
+        "colorjitter": lambda: v2.ColorJitter(*jitter),
+        "randomgrayscale": lambda: v2.RandomGrayscale(cfg.RGS_P),
+        "gaussian_blur": lambda: v2.RandomApply([v2.GaussianBlur(cfg.GB_K)], cfg.GB_P),
+    }
+    return [make() for choice, make in steps.items() if choice in choices]

@@ -116,6 +116,14 @@ class SimpleTrainer(TrainerBase):
     def check_cfg(self, cfg):
         pass
 
+    def build_data_loader(self):
+        from dassl.data import DataManager
+
+        self.dm = DataManager(self.cfg)
+        for name in ("train_loader_x", "train_loader_u", "val_loader", "test_loader"):
+            setattr(self, name, getattr(self.dm, name))
+        self.num_classes, self.lab2cname = self.dm.num_classes, self.dm.lab2cname
+
     def train(self):
         self.before_train()
         for self.epoch in range(self.start_epoch, self.max_epoch):  # noqa: B020

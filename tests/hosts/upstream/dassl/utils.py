@@ -1,11 +1,23 @@
 """Checkpoints, seeds and the registry."""
 
+import json
 import os
 import random
 import shutil
 
 import numpy as np
 import torch
+
+
+def mkdir_if_missing(dirname):
+    """Make a folder."""
+    os.makedirs(dirname, exist_ok=True)
+
+
+def read_json(fpath):
+    """Read a JSON file."""
+    with open(fpath) as file:
+        return json.load(file)
 
 
 class Registry:

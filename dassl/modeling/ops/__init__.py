@@ -1,0 +1,1 @@
+"""Operations; see :mod:`dassl.modeling.ops.utils`."""

@@ -1,0 +1,133 @@
+"""Runs killed at a file operation and started again: every file of an undisturbed run is there.
+
+By default at the operations that matter most. The long form kills each kind of run at every one of
+its operations, and again while it is started again, 300 times in all:
+
+    python -m pytest tests/reliability -m slow -rP
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+
+CASES = {
+    "CoOp": ("CoOp", []),
+    "QCoOp": ("QCoOp", []),
+    "QMaPLe": ("QMaPLe", []),
+    "ptq": ("QCoOp", ["TRAINER.QPROMPT.MODE", "ptq"]),
+    "best_val": ("QCoOp", ["TEST.FINAL_MODEL", "best_val"]),
+}
+KILLS = 300
+OPTS = ["TRAIN.CHECKPOINT_FREQ", "1", "OPTIM.MAX_EPOCH", "2"]
+OPTS += ["DATASET.NUM_SHOTS", "1", "DATASET.SUBSAMPLE_CLASSES", "base"]
+
+
+class Runs:
+    """Runs into one folder, in forks of one process that has imported everything."""
+
+    def __init__(self, data_root, folder):
+        self.data_root, self.folder, self.known = data_root, folder, {}
+        self.server = subprocess.Popen(
+            [sys.executable, HERE / "killable.py", folder.parent / "report.json"],
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, case, kill_at=None):
+        """Run train.py, killed before an operation; return its exit status and what it did."""
+        trainer, opts = CASES[case]
+        argv = [
+            *("--root", str(self.data_root), "--seed", "1", "--trainer", trainer),
+            *("--dataset-config-file", "configs/datasets/digits.yaml"),
+            *("--config-file", f"configs/trainers/{trainer}/tiny.yaml"),
+            *("--output-dir", str(self.folder), *OPTS, *opts),
+        ]
+        request = {"argv": argv, "folder": str(self.folder), "kill_at": kill_at}
+        print(json.dumps(request), file=self.server.stdin, flush=True)
+        answer = json.loads(self.server.stdout.readline())
+        return answer["status"], answer["operations"]
+
+    def undisturbed(self, case):
+        """What train.py does in an empty folder, and what it leaves."""
+        if case not in self.known:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            status, operations = self.start(case)
+            assert status == 0
+            self.known[case] = operations, self.content()
+        return self.known[case]
+
+    def content(self):
+        """All files but logs, as bytes; of a record, what does not depend on the clock."""
+        files = {}
+        for path in sorted(self.folder.rglob("*")):
+            name = str(path.relative_to(self.folder))
+            if path.is_dir() or name.startswith(("log.txt", "tensorboard/")) or name == ".lock":
+                continue
+            files[name] = path.read_bytes()
+        record = json.loads(files.pop("results.json"))
+        for key in ("wall_time_s", "peak_memory_bytes"):
+            record.pop(key)
+        return {**files, "results.json": record}
+
+    def check(self, case, expected, *kills):
+        """Kill a run, kill it again, ..., let it end, and compare what it leaves."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for kill_at in kills:
+            self.start(case, kill_at)
+        status, _ = self.start(case)
+        assert status == 0, f"{case} killed at {kills}"
+        found = self.content()
+        assert found.keys() == expected.keys(), f"{case} killed at {kills}"
+        differing = [name for name in expected if found[name] != expected[name]]
+        assert not differing, f"{case} killed at {kills}"
+
+
+@pytest.fixture(scope="module")
+def runs(data_root, tmp_path_factory):
+    runs = Runs(data_root, tmp_path_factory.mktemp("kills") / "run")
+    with runs.server:
+        yield runs
+        runs.server.stdin.close()
+
+
+@pytest.mark.parametrize(
+    ("case", "file"),
+    [
+        ("CoOp", "prompt_learner/checkpoint"),
+        ("QCoOp", "prompt_learner/prompt.safetensors"),
+        ("QCoOp", "prompt_learner/checkpoint"),
+        ("QMaPLe", "MultiModalPromptLearner/prompt-inference.safetensors"),
+        ("ptq", "results.json"),
+        ("best_val", "prompt_learner/prompt-best.safetensors"),
+        ("best_val", "prompt_learner/model-best.pth.tar"),
+    ],
+)
+def test_killed_before_a_file_takes_its_place(runs, case, file):
+    operations, expected = runs.undisturbed(case)
+    last = max(i for i, text in enumerate(operations) if text == f"os.rename {file}")
+    runs.check(case, expected, last)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_killed_anywhere(runs, case):
+    operations, expected = runs.undisturbed(case)
+    draw, kills = random.Random(case), len(operations)
+    for kill_at in range(len(operations)):
+        runs.check(case, expected, kill_at)
+    while kills < KILLS / len(CASES):
+        runs.check(case, expected, *draw.choices(range(len(operations)), k=2))
+        kills += 2
+    print(f"{case}: {len(operations)} operations, {kills} kills")

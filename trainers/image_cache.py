@@ -1,0 +1,124 @@
+"""A cache of few-shot images and their labels beside zero-shot CLIP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainers.prompted import FixedTextCLIP
+
+
+class ImageCache(nn.Module):
+    """What cached images say of the class of an image x; nothing of a class that they do not show.
+
+        phi(x) = alpha exp(-beta (1 - x F')) V
+
+    Source: Zhang et al., 2022, section 3.1.
+
+    Args:
+        text: normalised features (classes, embed_dim), the keys until there are images.
+        classnames: one name for each class.
+        alpha, beta: as above.
+
+    Attributes:
+        cache_keys: parameter (images, embed_dim), F, in order of their classes.
+        classes: parameter, the UTF-8 bytes of JSON: name and number of images of each cached class.
+            A parameter, as alpha and beta are, because packed files hold nothing else.
+        cache_values: (images, classes), V: ones where a cached image shows a class.
+    """
+
+    cache_values: Tensor
+
+    def __init__(self, text: Tensor, classnames: Sequence[str], alpha: float, beta: float) -> None:
+        super().__init__()
+        self.classnames = classnames
+        self.cache_keys = nn.Parameter(text.clone())
+        self.classes = nn.Parameter(encode_classes(classnames, [1] * len(classnames)).to(text))
+        self.alpha, self.beta = (nn.Parameter(torch.tensor(float(v))) for v in (alpha, beta))
+        self.match_()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map normalised features (n, embed_dim) to logits (n, classes)."""
+        return self.alpha.detach() * self.scores(self.affinity(image), self.beta.detach())
+
+    def affinity(self, image: Tensor) -> Tensor:
+        """Return x F', (n, images), of normalised features (n, embed_dim)."""
+        return (image @ self.cache_keys.t()).float()
+
+    def scores(self, affinity: Tensor, beta: Tensor) -> Tensor:
+        """Return the logits (n, classes) for alpha = 1."""
+        return (-beta * (1 - affinity)).exp() @ self.cache_values
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load a cache of any number of images."""
+        self.resize_(state_dict)
+        result = super().load_state_dict(state_dict, *args, **kwargs)
+        self.match_()
+        return result
+
+    def resize_(self, tensors: Mapping[str, Tensor]) -> None:
+        """Make room for tensors, under their names in a plain or in a quantized module."""
+        for name, parameter in self.named_parameters():
+            plain = name.removeprefix("parametrizations.").removesuffix(".original")
+            tensor = tensors.get(name, tensors.get(plain))
+            if tensor is not None and parameter.dim():
+                parameter.data = parameter.new_empty(len(tensor), *parameter.shape[1:])
+
+    @torch.no_grad()
+    def match_(self) -> None:
+        """Compute the values, by name, since other runs may number the classes otherwise."""
+        names, numbers = zip(*json.loads(bytes(self.classes.byte().tolist())), strict=True)
+        columns = {name: i for i, name in enumerate(_distinct(self.classnames))}
+        shown = torch.tensor([columns.get(name, len(columns)) for name in _distinct(names)])
+        labels = shown.repeat_interleave(torch.tensor(numbers))
+        values = F.one_hot(labels, len(columns) + 1)[:, :-1]
+        self.cache_values = values.to(self.cache_keys.device, torch.float)
+
+
+def encode_classes(names: Sequence[str], numbers: Sequence[int]) -> Tensor:
+    """Return what :attr:`ImageCache.classes` holds for some names and numbers of images."""
+    text = json.dumps(list(zip(names, numbers, strict=True)), ensure_ascii=False)
+    return torch.tensor(list(text.encode()), dtype=torch.float)
+
+
+def _distinct(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Number equal names, which ImageNet has."""
+    return [(name, names[:i].count(name)) for i, name in enumerate(names)]
+
+
+class CachedCLIP(FixedTextCLIP):
+    """Zero-shot CLIP with a cache of images, whose logits are added to its own."""
+
+    prompt_learner: ImageCache
+
+    def logits(self, image: Tensor, text: Tensor) -> Tensor:
+        cached: Tensor = self.prompt_learner(F.normalize(image, dim=-1))
+        return super().logits(image, text) + cached
+
+    def rate(self, image: Tensor, label: Tensor, betas: Tensor, alphas: Tensor) -> Tensor:
+        """Say how well each beta and alpha classify images.
+
+        Args:
+            image: features (n, embed_dim).
+            label: (n,).
+            betas, alphas: one-dimensional.
+
+        Returns:
+            (2, betas, alphas): the number of images that are classified correctly, and the sum of
+            the probabilities of their classes.
+        """
+        zero_shot = super().logits(image, self.text)
+        affinity = self.prompt_learner.affinity(F.normalize(image, dim=-1))
+        ratings = []
+        for beta in betas:
+            cached = self.prompt_learner.scores(affinity, beta)
+            logits = zero_shot + alphas[:, None, None] * cached  # (alphas, n, classes)
+            correct = logits.argmax(dim=-1) == label
+            probability = logits.softmax(dim=-1)[:, torch.arange(len(label)), label]
+            ratings.append(torch.stack([correct, probability]).sum(dim=-1))
+        return torch.stack(ratings, dim=1)

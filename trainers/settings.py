@@ -1,0 +1,138 @@
+"""Evaluation takes the settings that shape a prompt from where the prompt was trained."""
+
+from __future__ import annotations
+
+import functools
+import json
+import operator
+import os
+from collections.abc import Container
+from contextlib import suppress
+from typing import Any
+
+from dassl.config import CfgNode
+from dassl.engine import TRAINER_REGISTRY, results
+from dassl.utils import UserError, load_checkpoint, read_json
+from dassl.utils.checkpoint import find_checkpoint
+from qprompt import PackedFileError
+from qprompt.dassl import TRAINING_KEYS, own_nodes, plain_class
+from qprompt.packed_file import PackedFile
+from qprompt.parametrization import recorded_options
+
+Settings = dict[str, Any]  # a part of a configuration, as nested dicts of JSON values
+
+
+def assign(cfg: CfgNode, key: str, value: Any) -> None:
+    """Set a dotted key to a value as it is; a list becomes a tuple where there is one."""
+    *parents, name = key.split(".")
+    node = functools.reduce(operator.getitem, parents, cfg)
+    node[name] = tuple(value) if isinstance(node[name], tuple) else value
+
+
+def take_settings(
+    cfg: CfgNode, default: CfgNode, given: Container[str], weights: str, epoch: int | None = None
+) -> None:
+    """Set in ``cfg``, as they were when some weights were trained, the settings that shape them.
+
+    These are the trainer, its nodes but for PREC and what else matters in training alone, the
+    backbone, and INPUT, of which a packed prompt knows nothing. A checkpoint that no config.json
+    lies above shows what its quantizers do.
+
+    Args:
+        cfg: what the user gave, on top of the defaults.
+        default: the defaults.
+        given: the keys that stood on the command line.
+        weights: the folder of a run, a checkpoint or a packed prompt; if it is not there, nothing
+            is set.
+        epoch: which checkpoint of a folder; None: the best, or else the last.
+
+    Raises:
+        UserError: the user gave something else; the message names keys, both values and the file.
+        CheckpointError, PackedFileError: a file is damaged.
+    """
+    origin, recorded = _recorded(weights, epoch, cfg.TRAINER.NAME)
+    if not recorded:
+        return
+    trained_by = recorded["TRAINER"].pop("NAME", None) or cfg.TRAINER.NAME
+    cfg.TRAINER.NAME = cfg.TRAINER.NAME or trained_by
+    differing = []
+    trainer = source = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if trained_by in TRAINER_REGISTRY.registered_names():
+        source = TRAINER_REGISTRY.get(trained_by)
+    unpacks = origin.endswith(".safetensors") and plain_class(source) is trainer
+    quantizes = plain_class(trainer) is source
+    if trained_by != cfg.TRAINER.NAME and not (unpacks or quantizes):
+        differing.append(("TRAINER.NAME", cfg.TRAINER.NAME, trained_by))
+    own = own_nodes(trainer, cfg.TRAINER).keys() & own_nodes(source, cfg.TRAINER).keys()
+    shaping = ("MODEL.BACKBONE.NAME", "INPUT.", *(f"TRAINER.{name}." for name in own))
+    here, defaults = (dict(results.flatten(results.config_dict(c))) for c in (cfg, default))
+    for key, value in results.flatten(recorded):
+        shapes = key.startswith(shaping) and key.rpartition(".")[2] not in TRAINING_KEYS
+        if not shapes or here.get(key, value) == value:
+            continue
+        if key in given or here[key] != defaults[key]:
+            differing.append((key, here[key], value))
+        else:
+            assign(cfg, key, value)
+    if differing:
+        details = "; ".join(
+            f"{key} is {json.dumps(mine)}, and was {json.dumps(theirs)}"
+            for key, mine, theirs in differing
+        )
+        raise UserError(
+            f'"{origin}" says that these weights were trained otherwise: {details}. Leave that '
+            "out, or add --use-given-settings to evaluate with it all the same"
+        )
+
+
+def _recorded(weights: str, epoch: int | None, trainer: str) -> tuple[str, Settings]:
+    """Return a file that says how weights were trained, and which settings it names."""
+    if not os.path.exists(weights):
+        return weights, {}
+    if weights.endswith(".safetensors"):
+        return weights, _of_packed_prompt(weights)
+    run = weights if os.path.isdir(weights) else os.path.dirname(os.path.dirname(weights))
+    record = os.path.join(run, "config.json")
+    if os.path.isfile(record):
+        try:
+            config = read_json(record)["config"]
+            return record, {key: dict(config[key]) for key in ("TRAINER", "MODEL", "INPUT")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f'"{record}" is not the record of a run: restore it, or move it away'
+            ) from error
+    if trainer and plain_class(TRAINER_REGISTRY.get(trainer)):
+        return _of_checkpoint(weights, epoch)
+    return weights, {}
+
+
+def _of_packed_prompt(path: str) -> Settings:
+    packed = PackedFile.read(path)
+    origin = packed.metadata
+    try:
+        nodes = dict(json.loads(origin.get("settings", "{}")))
+    except (ValueError, TypeError) as error:
+        raise PackedFileError(
+            f"'{path}' names settings that cannot be read ({error}); copy or pack it again"
+        ) from error
+    if not nodes:  # as version 0.1.0 packed it
+        nodes = dict((results.trained_with(path) or {}).get("TRAINER", {}))
+        for tensor in packed.quantized.values():
+            nodes["QPROMPT"] = {**nodes.get("QPROMPT", {}), "BITS": tensor.bits}
+    settings: Settings = {"TRAINER": {**nodes, "NAME": origin.get("trainer")}}
+    if "backbone" in origin:
+        settings["MODEL"] = {"BACKBONE": {"NAME": origin["backbone"]}}
+    return settings
+
+
+def _of_checkpoint(weights: str, epoch: int | None) -> tuple[str, Settings]:
+    if os.path.isdir(weights):
+        for model in sorted(os.listdir(weights)):
+            with suppress(FileNotFoundError):
+                return _of_checkpoint(find_checkpoint(os.path.join(weights, model), epoch), epoch)
+        return weights, {}
+    checkpoint = load_checkpoint(weights)
+    state = checkpoint.get("state_dict", checkpoint)
+    options = recorded_options({name.removeprefix("module."): t for name, t in state.items()})
+    node = {name.upper(): value for name, value in options.items()}
+    return weights, {"TRAINER": {"QPROMPT": node}} if node else {}
