@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dassl.utils.distributed import is_main
 from dassl.utils.errors import UserError
-from dassl.utils.files import OutputDirError, mkdir_if_missing
+from dassl.utils.files import OutputDirError, mkdir_if_missing, writing
 
 LOCK = ".lock"
 
@@ -101,8 +101,10 @@ def _locked(path: Path) -> Iterator[None]:
                 f'Cannot lock "{path}" ({error.strerror}): choose an output folder on a file '
                 "system with locks"
             ) from error
-        file.truncate(0)
-        print(f"process {os.getpid()} on {socket.gethostname()}", file=file, flush=True)
+        holder = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+        with writing(path, len(holder)):
+            file.truncate(0)
+            os.write(file.fileno(), holder)  # not by a buffer, which closing would write again
         yield
 
 
