@@ -40,7 +40,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument("file")
     for command in commands.choices.values():
         _add_launcher(command)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for trainer in getattr(args, "trainers", None) or ():
+        if args.config:
+            try:
+                _known(args.config, _configs(trainer))
+            except argparse.ArgumentTypeError as error:
+                parser.error(f"argument --config, or CFG: for {trainer} {error}")
+    return args
 
 
 def _positional(protocol: str) -> tuple[str, ...]:
@@ -76,6 +83,12 @@ def _trainer(name: str) -> str:
     names = sorted(path.name for path in CONFIGS.glob("trainers/*") if path.is_dir())
     # a quantized trainer may take the files of its plain counterpart
     return _known(name, [*names, *(f"Q{plain}" for plain in names if plain[0] != "Q")])
+
+
+def _configs(trainer: str) -> list[str]:
+    folders = (trainer, trainer.removeprefix("Q"))
+    files = (path for name in folders for path in CONFIGS.glob(f"trainers/{name}/*.yaml"))
+    return sorted({path.stem for path in files})
 
 
 def _dataset(name: str) -> str:

@@ -98,6 +98,7 @@ def test_a_dot_venv_of_the_users_own_is_kept(run, tmp_path):
         (("QCoOp", "digit", "1"), 2, 'there is no "digit", but digits'),
         (("QCoOp", "digits", "one"), 2, "invalid int value: 'one'"),
         (("QCoOp", "digits"), 2, "required: SEED"),
+        ((*ARGUMENTS, "--config", "tinny"), 2, 'for QCoOp there is no "tinny", but tiny'),
         (("--help",), 0, "usage"),
     ],
 )

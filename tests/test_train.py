@@ -73,9 +73,11 @@ def test_log_lines_are_those_that_parsers_of_dassl_logs_look_for(trained, result
 
 
 def test_eval_only_repeats_the_accuracy_from_checkpoint_and_packed_file(
-    main, command, trained, result, tmp_path
+    main, command, trained, result, tmp_path, monkeypatch
 ):
-    main("QCoOp", tmp_path / "checkpoint", "--eval-only", "--model-dir", str(trained))
+    with monkeypatch.context() as patch:
+        patch.setenv("HOME", str(trained.parent))
+        main("QCoOp", tmp_path / "checkpoint", "--eval-only", "--model-dir", f"~/{trained.name}/")
     packed = trained / LEARNER / "prompt.safetensors"
     done = command("QCoOp", tmp_path / "packed", "--eval-only", "--model-dir", str(packed))
     assert done.returncode == 0, done.stderr

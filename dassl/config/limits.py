@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -34,7 +35,7 @@ def check_value(value: Any, full_key: str, origin: str) -> Any:
         UserError: the key may not have this value.
     """
     allowed = ""
-    if full_key in LEAST and not value >= LEAST[full_key]:  # NaN as well
+    if full_key in LEAST and not LEAST[full_key] <= value < math.inf:
         allowed = f"{LEAST[full_key]} or more"
     if full_key in MOST and not value <= MOST[full_key]:
         allowed = f"{MOST[full_key]} or less"

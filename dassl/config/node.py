@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import yaml
@@ -131,6 +132,12 @@ def _coerce(value: Any, default: Any, full_key: str, origin: str) -> Any:
     if isinstance(default, float) and type(value) is int:
         return float(value)
     if isinstance(default, list | tuple) and isinstance(value, list | tuple):
+        numbers = [x for x in default if isinstance(x, Real)]
+        if numbers and (wrong := [x for x in value if not isinstance(x, Real)]):
+            raise UserError(
+                f'"{full_key}" in {origin} must hold numbers (default: {default!r}), '
+                f"got {short_repr(wrong[0])}"
+            )
         return type(default)(value)
     if type(value) is type(default) or default is None:
         return value

@@ -91,6 +91,8 @@ def test_bad_values(cfg, tmp_path):
         ("DATALOADER.TEST.BATCH_SIZE", 0, "must be 1 or more"),
         ("OPTIM.MAX_EPOCH", -5, "must be 0 or more"),
         ("OPTIM.LR", ".nan", "must be 0 or more"),
+        ("OPTIM.LR", ".inf", "must be 0 or more"),
+        ("OPTIM.STEPSIZE", "[1, a]", r"must hold numbers .*, got 'a'"),
         ("OPTIM.LR", "null", r"must be a float \(default: 0.0003\), got None"),
         ("OPTIM.MAX_EPOCH", "null", "must be a int .*, got None"),
         ("TRAINER.COOP.CTX_INIT", "null", "must be a str .*, got None"),
