@@ -118,9 +118,8 @@ def _unchanged_on_error(model: nn.Module, *others: Any) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with torch.no_grad():
-            for tensor, value in zip(tensors, values, strict=True):
-                tensor.copy_(value)
+        for tensor, value in zip(tensors, values, strict=True):
+            tensor.data = value  # also where loading gave it another shape
         for other, state in states:
             other.load_state_dict(state)
         set_rng_state(random)
