@@ -117,7 +117,7 @@ def draw_noise_(module: nn.Module) -> None:
     """Draws new noise, the same for all passes until the next call."""
     for weight in named_weights(module):
         if isinstance(weight.attachment, Noise):
-            weight.attachment.draw_()
+            weight.attachment.draw_(weight.latent)
 
 
 def remove_(module: M, keep_latent: bool = False) -> M:

@@ -289,10 +289,10 @@ class Noise(Attachment):
         scale = self.std * weight.detach().std() if self.relative else self.std
         return (weight + scale * self.noise).to(self.dtype)
 
-    def draw_(self) -> None:
-        """Draws e from the device's random generator; nothing is drawn where there is no noise."""
+    def draw_(self, weight: Tensor) -> None:
+        """Draws e for `weight` from its device's generator; nothing where there is no noise."""
         if self.std:
-            self.noise.normal_()
+            self.noise = torch.randn_like(weight.detach(), dtype=self.latent_dtype)
 
 
 def number_below(bounds: Tensor, x: Tensor) -> Tensor:

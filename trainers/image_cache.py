@@ -77,7 +77,7 @@ class ImageCache(nn.Module):
         shown = torch.tensor([columns.get(name, len(columns)) for name in _distinct(names)])
         labels = shown.repeat_interleave(torch.tensor(numbers))
         values = F.one_hot(labels, len(columns) + 1)[:, :-1]
-        self.cache_values = values.to(self.cache_keys.device, torch.float)
+        self.cache_values = values.to(self.classes.device, torch.float)
 
 
 def encode_classes(names: Sequence[str], numbers: Sequence[int]) -> Tensor:

@@ -64,6 +64,7 @@ class TipAdapter(PromptTrainer):
         if not data.val or any(item.impath in test for item in data.val):
             print("No validation images of their own: alpha and beta stay as configured")
             return
+        self.set_model_mode("eval")
         scale, steps = self.settings.SEARCH_SCALE, self.settings.SEARCH_STEP
         betas, alphas = (
             0.1 + torch.arange(n, device=self.device) * ((high - 0.1) / n)

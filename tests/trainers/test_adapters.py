@@ -147,6 +147,16 @@ def test_alpha_and_beta_fit_the_validation_images_best(build, tmp_path):
     assert found == pytest.approx(max(ratings, key=ratings.get))
 
 
+def test_noise_fits_the_cache_and_chooses_nothing(build, tmp_path):
+    noise = ["TRAINER.QPROMPT.MODE", "noise", "TRAINER.QPROMPT.NOISE_STD", 0.5]
+    run = build("QTipAdapterF", tmp_path, opts=[*noise, "TRAINER.TIPADAPTER.SEARCH_STEP", (20, 20)])
+    run.train()
+    chosen = run.run_summary()
+    run.search()  # after the test, which has no noise
+    again = run.run_summary()
+    assert (again["alpha"], again["beta"]) == (chosen["alpha"], chosen["beta"])
+
+
 @pytest.mark.parametrize("val", ["none", "test"])
 def test_test_images_choose_nothing(build, tmp_path, capsys, val):
     run = build("TipAdapter", tmp_path)
