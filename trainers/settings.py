@@ -6,6 +6,7 @@ import functools
 import json
 import operator
 import os
+import warnings
 from collections.abc import Container
 from contextlib import suppress
 from typing import Any
@@ -35,8 +36,8 @@ def take_settings(
     """Set in ``cfg``, as they were when some weights were trained, the settings that shape them.
 
     These are the trainer, its nodes but for PREC and what else matters in training alone, the
-    backbone, and INPUT, of which a packed prompt knows nothing. A checkpoint that no config.json
-    lies above shows what its quantizers do.
+    backbone, and INPUT, which a packed prompt knows as long as it lies in its run's folder. A
+    checkpoint that no config.json lies above shows what its quantizers do.
 
     Args:
         cfg: what the user gave, on top of the defaults.
@@ -74,6 +75,12 @@ def take_settings(
             differing.append((key, here[key], value))
         else:
             assign(cfg, key, value)
+    if "INPUT" not in recorded and cfg.INPUT == default.INPUT:
+        warnings.warn(
+            f'nothing says how images are prepared for "{origin}": INPUT keeps the defaults of '
+            "Dassl, not CLIP's; give the --config-file that it was trained with",
+            stacklevel=3,
+        )
     if differing:
         details = "; ".join(
             f"{key} is {json.dumps(mine)}, and was {json.dumps(theirs)}"
@@ -108,7 +115,7 @@ def _recorded(weights: str, epoch: int | None, trainer: str) -> tuple[str, Setti
 
 def _of_packed_prompt(path: str) -> Settings:
     packed = PackedFile.read(path)
-    origin = packed.metadata
+    origin, run = packed.metadata, results.trained_with(path) or {}
     try:
         nodes = dict(json.loads(origin.get("settings", "{}")))
     except (ValueError, TypeError) as error:
@@ -116,12 +123,14 @@ def _of_packed_prompt(path: str) -> Settings:
             f"'{path}' names settings that cannot be read ({error}); copy or pack it again"
         ) from error
     if not nodes:  # as version 0.1.0 packed it
-        nodes = dict((results.trained_with(path) or {}).get("TRAINER", {}))
+        nodes = dict(run.get("TRAINER", {}))
         for tensor in packed.quantized.values():
             nodes["QPROMPT"] = {**nodes.get("QPROMPT", {}), "BITS": tensor.bits}
     settings: Settings = {"TRAINER": {**nodes, "NAME": origin.get("trainer")}}
     if "backbone" in origin:
         settings["MODEL"] = {"BACKBONE": {"NAME": origin["backbone"]}}
+    if "INPUT" in run:
+        settings["INPUT"] = run["INPUT"]
     return settings
 
 

@@ -63,9 +63,12 @@ def test_the_settings_of_the_run_need_not_be_given_again(main, run, result, tmp_
     assert trainer["QPROMPT"] == result(run)["config"]["TRAINER"]["QPROMPT"]
 
 
-def test_not_even_trainer_and_configuration_file_need_to_be(main, run, result, tmp_path, data_root):
+@pytest.mark.parametrize("weights", [".", f"{LEARNER}/prompt.safetensors"])
+def test_not_even_trainer_and_configuration_file_need_to_be(
+    run, result, tmp_path, data_root, weights
+):
     argv = ["--root", data_root, "--dataset-config-file", "configs/datasets/digits.yaml"]
-    argv += ["--eval-only", "--model-dir", run, "--output-dir", tmp_path / "eval"]
+    argv += ["--eval-only", "--model-dir", run / weights, "--output-dir", tmp_path / "eval"]
     argv += ["DATASET.NUM_SHOTS", 4, "DATASET.SUBSAMPLE_CLASSES", "base"]
     train.main([*map(str, argv), "DATALOADER.NUM_WORKERS", "0", "TRAINER.COOP.PREC", "fp32"])
     assert result(tmp_path / "eval")["metrics"] == result(run)["metrics"]
@@ -168,7 +171,8 @@ def test_packed_prompts_of_the_first_release(run, tmp_path):
     without_settings(path)
     assert settings("--model-dir", path) == OTHERWISE  # from config.json of its run
     alone = path.rename(tmp_path / "alone.safetensors")
-    assert settings("--model-dir", alone)["TRAINER.QPROMPT.BITS"] == 3
+    with pytest.warns(UserWarning, match="INPUT keeps the defaults"):
+        assert settings("--model-dir", alone)["TRAINER.QPROMPT.BITS"] == 3
 
 
 def test_records_that_cannot_be_read_are_named(run):
