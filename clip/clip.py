@@ -35,7 +35,7 @@ def _download(url: str, root: str | None = None) -> str:
         url: a value of ``_MODELS``.
         root: not used; the file lies in ``~/.cache/clip``.
     """
-    return _tiny_file() if url == weights.TINY_NAME else os.fspath(weights._openai_file(url))
+    return _tiny_file() if url == weights.TINY_NAME else os.fspath(weights.openai_file(url))
 
 
 @functools.cache

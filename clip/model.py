@@ -27,7 +27,7 @@ from clip.layers import (
     residual_blocks,
 )
 from clip.text import text_tower
-from clip.weights import _build
+from clip.weights import build
 
 # design_details of MaPLe's repository and those that follow it; "trainer" is only a name, since
 # depths and lengths say all
@@ -233,7 +233,7 @@ def build_model(
             f"design_details {design}: the CLIP of this repository has no {sorted(unknown)}; put "
             "the clip folder of the trainer's repository beside it under another name"
         )
-    model = CLIP(_build(dict(state_dict), "fp16"))
+    model = CLIP(build(dict(state_dict), "fp16"))
     depth = design.get("vision_depth", 0)
     if depth and not isinstance(model.visual, VisionTransformer):
         raise ClipError(f"vision_depth {depth}: a ResNet takes no prompts, use ViT-B/16")

@@ -67,11 +67,11 @@ def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu")
     if precision not in PRECISIONS:
         raise ClipError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     if name == TINY_NAME:
-        model = _build(tiny.state_dict(), precision)
+        model = build(tiny.state_dict(), precision)
     elif name in OPENAI_NAMES:
-        model = _build(_read(_openai_file(name)), precision)
+        model = build(_read(openai_file(name)), precision)
     elif os.path.isfile(name):
-        model = _build(_read(Path(name)), precision)
+        model = build(_read(Path(name)), precision)
     elif ":" in name:
         model = _load_open_clip(name, precision)
     else:
@@ -85,7 +85,7 @@ def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu")
     return model.to(device).eval()
 
 
-def _openai_file(name: str) -> Path:
+def openai_file(name: str) -> Path:
     """Return the path of OpenAI's archive: the cached one as it is, else a fresh download."""
     url = get_pretrained_url(name.replace("/", "-"), "openai")
     target = Path("~/.cache/clip").expanduser() / url.rsplit("/", 1)[-1]
@@ -175,7 +175,8 @@ def _is_finite(tensor: Tensor) -> bool:
     return all(map(torch.isfinite, tensor.aminmax()))  # an eighth of the time of all numbers
 
 
-def _build(state: dict[str, Tensor], precision: str) -> CLIP:
+def build(state: dict[str, Tensor], precision: str) -> CLIP:
+    """Build the model of a state dict in OpenAI's layout, with its exact values in fp32."""
     cast = get_cast_dtype(precision)
     model = build_model_from_openai_state_dict(dict(state), cast_dtype=cast).float()
     model.load_state_dict({name: state[name] for name in model.state_dict()})  # not via float16
