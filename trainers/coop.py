@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 import clip
-from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import check_choice
+from dassl.engine import TRAINER_REGISTRY, results
+from dassl.utils import UserError, check_choice
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner, count_tokens
 from trainers.prompted import PromptedCLIP
@@ -88,3 +88,13 @@ class CoOp(PromptTrainer):
             position=self.settings.CLASS_TOKEN_POSITION,
         )
         return PromptedCLIP(backbone, learner, **self.text_options())
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load a context; one for each class only where the classes are those of its run."""
+        super().load_model(directory, epoch)
+        classes = results.trained_on(self.weights_path) if self.settings.CSC else None
+        if classes not in (None, list(self.dm.dataset.classnames)):
+            raise UserError(
+                f'"{self.weights_path}" has a context for each class (CSC True), and was trained '
+                "on other classes; test it on its own"
+            )

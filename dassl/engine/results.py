@@ -110,10 +110,23 @@ def trained_with(weights: str | None) -> dict[str, Any] | None:
     Args:
         weights: its path; config.json lies in the folder above. None, or no such file: None.
     """
+    return _recorded(weights, "config.json", "config")
+
+
+def trained_on(weights: str | None) -> list[str] | None:
+    """Return the class names that a checkpoint or packed prompt was trained on.
+
+    Args:
+        weights: its path; results.json lies in the folder above. None, or no such file: None.
+    """
+    return _recorded(weights, "results.json", "classnames")
+
+
+def _recorded(weights: str | None, file: str, key: str) -> Any:
     if not weights:
         return None
     try:
-        return read_json(os.path.join(os.path.dirname(weights), os.pardir, "config.json"))["config"]
+        return read_json(os.path.join(os.path.dirname(weights), os.pardir, file))[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import clip
+from dassl.utils import UserError
 from trainers.coop import PromptLearner
 
 NAMES = ["dog", "Annual Crop Land", "forget-me-not", "golden_retriever"]
@@ -116,3 +117,14 @@ def test_a_run_that_ran_out_of_memory_goes_on_in_smaller_chunks(build, tmp_path)
     again = build("CoOp", tmp_path, opts=[*opts, "MODEL.TEXT_CHUNK", 2])
     again.train()
     assert again.start_epoch == 1 and (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize("weights", [".", "prompt_learner/prompt.safetensors"])
+def test_contexts_of_single_classes_stay_with_them(build, tmp_path, weights):
+    opts = ["TRAINER.COOP.CSC", True, "OPTIM.MAX_EPOCH", 1]
+    build("QCoOp", tmp_path, opts=opts).train()
+    new = build("QCoOp", "", opts=[*opts, "DATASET.SUBSAMPLE_CLASSES", "new"])  # as many classes
+    with pytest.raises(UserError, match="trained on other classes"):
+        new.load_model(str(tmp_path / weights))
+    shifted = build("QCoOp", "", opts=[*opts, "DATASET.NAME", "DigitsNoise"])
+    shifted.load_model(str(tmp_path / weights))
