@@ -49,12 +49,18 @@ def take_settings(
 
     Raises:
         UserError: the user gave something else; the message names keys, both values and the file.
+            Or neither the user nor the file says which trainer it is.
         CheckpointError, PackedFileError: a file is damaged.
     """
     origin, recorded = _recorded(weights, epoch, cfg.TRAINER.NAME)
+    trained_by = recorded.get("TRAINER", {}).pop("NAME", None) or cfg.TRAINER.NAME
+    if weights and not trained_by:
+        lack = (
+            "does not say whose it is: give --trainer" if os.path.exists(origin) else "is missing"
+        )
+        raise UserError(f'"{origin}" {lack}')
     if not recorded:
         return
-    trained_by = recorded["TRAINER"].pop("NAME", None) or cfg.TRAINER.NAME
     cfg.TRAINER.NAME = cfg.TRAINER.NAME or trained_by
     differing = []
     trainer = source = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)

@@ -126,7 +126,12 @@ def test_what_does_not_shape_the_prompt_is_free(run, tmp_path):
 def test_nothing_is_taken_for_training_or_from_nowhere(run):
     cfg = train.setup_cfg(train.parse_args(["--model-dir", str(run)]))
     assert cfg.TRAINER.QPROMPT.BITS == 1
-    assert settings("--model-dir", run / "nowhere")["TRAINER.QPROMPT.BITS"] == 1
+    nowhere = ["--model-dir", run / "nowhere"]
+    assert settings(*nowhere, "--trainer", "QCoOp")["TRAINER.QPROMPT.BITS"] == 1
+    with pytest.raises(train.UserError, match='nowhere" is missing'):
+        settings(*nowhere)
+    with pytest.raises(train.UserError, match="does not say whose it is: give --trainer"):
+        settings("--model-dir", run / LEARNER)
 
 
 def test_a_checkpoint_shows_what_its_quantizers_do(build, main, result, tmp_path):
