@@ -192,7 +192,8 @@ class PromptTrainer(TrainerX):
         """Return the loss of a batch, what else :meth:`backward` takes, and the logits.
 
         Args:
-            image: features (n, embed_dim) where the image tower is frozen, else images.
+            image: features (n, embed_dim), not normalised, where the image tower is frozen; else
+                images.
             label: (n,).
         """
         logits = self.model(image)
