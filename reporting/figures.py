@@ -42,6 +42,8 @@ _COLOURS = {
     "CLIP": "#8a8f98",
     "CoOp": "#2f7fd1",
     "QCoOp": "#14a3b8",
+    "DePT": "#3c4f8f",
+    "QDePT": "#4fa0c9",
     "CoCoOp": "#2f9e6e",
     "QCoCoOp": "#86a32b",
     "ProGrad": "#8b6fd1",

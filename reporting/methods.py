@@ -12,6 +12,7 @@ _ABSENT = "?"
 _SAME = ["trainer", "bits", "variant", "from_log"]
 _LEARNERS = (  # in order of appearance
     "CoOp",
+    "DePT",
     "CLIPAdapter",
     "TipAdapter",
     "TipAdapterF",

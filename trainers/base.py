@@ -19,6 +19,7 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import Cache, UserError, check_choice, get_or_make, load_pretrained_weights
 from trainers.features import BatchFeatures, FrozenFeatures
+from trainers.named_classes import NamedClasses
 from trainers.prompted import PromptedCLIP
 from trainers.templates import template_features
 from trainers.views import ViewLoader, view_features
@@ -159,10 +160,14 @@ class PromptTrainer(TrainerX):
 
     def load_weights(self, module: nn.Module, path: str) -> None:
         """Load a packed prompt (``.safetensors``) or a checkpoint into ``module``."""
-        if path.endswith(".safetensors"):
-            qprompt.load_packed_(module, path)
-        else:
+        if not path.endswith(".safetensors"):
             load_pretrained_weights(module, path)
+        elif isinstance(module, NamedClasses):
+            module.resize_(qprompt.unpack(path))
+            qprompt.load_packed_(module, path)
+            module.match_()
+        else:
+            qprompt.load_packed_(module, path)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load a checkpoint folder, or one packed prompt when ``directory`` is such a file."""
@@ -187,7 +192,8 @@ class PromptTrainer(TrainerX):
         """Return the loss of a batch, what else :meth:`backward` takes, and the logits.
 
         Args:
-            image: features (n, embed_dim) where the image tower is frozen, else images.
+            image: features (n, embed_dim), not normalised, where the image tower is frozen; else
+                images.
             label: (n,).
         """
         logits = self.model(image)

@@ -27,6 +27,16 @@ def extend_cfg(cfg: CfgNode) -> None:
             "W": 8.0,  # of KgCoOp
         }
     )
+    cfg.TRAINER.DEPT = CfgNode(
+        {
+            "N_CTX": 16,
+            "CSC": False,
+            "CTX_INIT": "",
+            "PREC": "fp16",
+            "CLASS_TOKEN_POSITION": "end",
+            "WEIGHT": 0.7,
+        }
+    )
     cfg.TRAINER.COCOOP = CfgNode(
         {
             "N_CTX": 16,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -78,15 +80,17 @@ class CoOp(PromptTrainer):
 
     node = "COOP"
 
+    def context_options(self) -> dict[str, Any]:
+        """Return what a :class:`PromptLearner` takes from the configuration."""
+        return {
+            "n_ctx": self.settings.N_CTX,
+            "ctx_init": self.settings.CTX_INIT,
+            "class_specific": self.settings.CSC,
+            "position": self.settings.CLASS_TOKEN_POSITION,
+        }
+
     def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> PromptedCLIP:
-        learner = PromptLearner(
-            backbone,
-            classnames,
-            n_ctx=self.settings.N_CTX,
-            ctx_init=self.settings.CTX_INIT,
-            class_specific=self.settings.CSC,
-            position=self.settings.CLASS_TOKEN_POSITION,
-        )
+        learner = PromptLearner(backbone, classnames, **self.context_options())
         return PromptedCLIP(backbone, learner, **self.text_options())
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

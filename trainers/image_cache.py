@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainers.named_classes import NamedClasses, encode_classes
 from trainers.prompted import FixedTextCLIP
 
 
-class ImageCache(nn.Module):
+class ImageCache(NamedClasses):
     """What cached images say of the class of an image x; nothing of a class that they do not show.
 
         phi(x) = alpha exp(-beta (1 - x F')) V
@@ -27,12 +26,13 @@ class ImageCache(nn.Module):
 
     Attributes:
         cache_keys: parameter (images, embed_dim), F, in order of their classes.
-        classes: parameter, the UTF-8 bytes of JSON: name and number of images of each cached class.
-            A parameter, as alpha and beta are, because packed files hold nothing else.
+        classes: parameter, name and number of images of each cached class. A parameter, as alpha
+            and beta are, because packed files hold nothing else.
         cache_values: (images, classes), V: ones where a cached image shows a class.
     """
 
     cache_values: Tensor
+    sized_by_classes = ("cache_keys", "classes")
 
     def __init__(self, text: Tensor, classnames: Sequence[str], alpha: float, beta: float) -> None:
         super().__init__()
@@ -54,41 +54,15 @@ class ImageCache(nn.Module):
         """Return the logits (n, classes) for alpha = 1."""
         return (-beta * (1 - affinity)).exp() @ self.cache_values
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Load a cache of any number of images."""
-        self.resize_(state_dict)
-        result = super().load_state_dict(state_dict, *args, **kwargs)
-        self.match_()
-        return result
-
-    def resize_(self, tensors: Mapping[str, Tensor]) -> None:
-        """Make room for tensors, under their names in a plain or in a quantized module."""
-        for name, parameter in self.named_parameters():
-            plain = name.removeprefix("parametrizations.").removesuffix(".original")
-            tensor = tensors.get(name, tensors.get(plain))
-            if tensor is not None and parameter.dim():
-                parameter.data = parameter.new_empty(len(tensor), *parameter.shape[1:])
-
     @torch.no_grad()
     def match_(self) -> None:
         """Compute the values, by name, since other runs may number the classes otherwise."""
-        names, numbers = zip(*json.loads(bytes(self.classes.byte().tolist())), strict=True)
-        columns = {name: i for i, name in enumerate(_distinct(self.classnames))}
-        shown = torch.tensor([columns.get(name, len(columns)) for name in _distinct(names)])
+        columns, numbers = self.columns()
+        unknown = len(self.classnames)
+        shown = torch.tensor([unknown if column is None else column for column in columns])
         labels = shown.repeat_interleave(torch.tensor(numbers))
-        values = F.one_hot(labels, len(columns) + 1)[:, :-1]
+        values = F.one_hot(labels, unknown + 1)[:, :-1]
         self.cache_values = values.to(self.classes.device, torch.float)
-
-
-def encode_classes(names: Sequence[str], numbers: Sequence[int]) -> Tensor:
-    """Return what :attr:`ImageCache.classes` holds for some names and numbers of images."""
-    text = json.dumps(list(zip(names, numbers, strict=True)), ensure_ascii=False)
-    return torch.tensor(list(text.encode()), dtype=torch.float)
-
-
-def _distinct(names: Sequence[str]) -> list[tuple[str, int]]:
-    """Number equal names, which ImageNet has."""
-    return [(name, names[:i].count(name)) for i, name in enumerate(names)]
 
 
 class CachedCLIP(FixedTextCLIP):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import qprompt
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import distributed
 from trainers.base import PromptTrainer
-from trainers.image_cache import CachedCLIP, ImageCache, encode_classes
+from trainers.image_cache import CachedCLIP, ImageCache
+from trainers.named_classes import encode_classes
 from trainers.prompted import PromptedCLIP
 
 EPSILON = 1e-4  # of AdamW, the authors' choice: torch's is zero in half precision
@@ -30,12 +30,6 @@ class TipAdapter(PromptTrainer):
         text = self.zero_shot_text
         alpha, beta = self.settings.INIT_ALPHA, self.settings.INIT_BETA
         return CachedCLIP(backbone, text, ImageCache(text, classnames, alpha, beta))
-
-    def load_weights(self, module: Any, path: str) -> None:
-        if path.endswith(".safetensors"):
-            module.resize_(qprompt.unpack(path))
-        super().load_weights(module, path)
-        module.match_()
 
     def run_epoch(self) -> None:
         self.fill()

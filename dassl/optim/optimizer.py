@@ -54,7 +54,7 @@ def build_optimizer(
 
 
 def _stages(model: Any, cfg: CfgNode) -> list[dict[str, Any]]:
-    """Parameters of the children NEW_LAYERS, and those of the others at a lower rate."""
+    """Parameters of the children NEW_LAYERS, and all others at a lower rate."""
     new = set(cfg.NEW_LAYERS)
     children = dict(model.named_children()) if isinstance(model, nn.Module) else {}
     if not new or new - children.keys():
@@ -63,7 +63,7 @@ def _stages(model: Any, cfg: CfgNode) -> list[dict[str, Any]]:
             f"its children: {', '.join(children) or 'none'}"
         )
 
-    groups: tuple[list[Any], list[Any]] = [], []
+    groups: tuple[list[Any], list[Any]] = list(model.parameters(recurse=False)), []
     for name, child in children.items():
         groups[name in new].extend(child.parameters())
     return [{"params": groups[0], "lr": cfg.LR * cfg.BASE_LR_MULT}, {"params": groups[1]}]

@@ -104,10 +104,11 @@ def test_staged_learning_rates(make_cfg):
 
     model = nn.Sequential()
     model.base, model.head = nn.Linear(2, 3), nn.Linear(3, 1)
+    model.own = nn.Parameter(torch.zeros(2))
     stages = ("OPTIM.STAGED_LR", True, "OPTIM.LR", 0.5, "OPTIM.BASE_LR_MULT", 0.1)
     groups = build_optimizer(model, make_cfg(*stages, "OPTIM.NEW_LAYERS", ("head",)).OPTIM)
     rates = {id(p): group["lr"] for group in groups.param_groups for p in group["params"]}
-    assert [rates[id(p)] for p in model.parameters()] == [0.05, 0.05, 0.5, 0.5]
+    assert [rates[id(p)] for p in model.parameters()] == [0.05, 0.05, 0.05, 0.5, 0.5]
     with pytest.raises(UserError, match=r"NEW_LAYERS.*\['neck'\].*base, head"):
         build_optimizer(model, make_cfg(*stages, "OPTIM.NEW_LAYERS", ("neck",)).OPTIM)
 

@@ -1,4 +1,4 @@
-"""KgCoOp and ProGrad: losses, gradients and checkpoints of learners that share CoOp's prompts."""
+"""Losses, gradients and checkpoints of learners that share CoOp's prompts."""
 
 import copy
 
@@ -32,23 +32,26 @@ def step(build, pair, monkeypatch):
         learner = run.model.prompt_learner
         torch.manual_seed(3)
         with torch.no_grad():
-            learner.ctx += 0.02 * torch.randn_like(learner.ctx)
+            for name, parameter in learner.named_parameters():
+                if name != "classes":
+                    parameter += 0.02 * torch.randn_like(parameter)
         batch = next(iter(run.train_loader_x))
         loss, *others, _ = run.loss(*run.parse_batch_train(batch))
         run.backward(loss, *others)
+        step.learner = learner
         return batch, learner.ctx.detach().clone(), loss.detach(), learner.ctx.grad
 
     return step
 
 
-def text_features(plain, names, template, ctx=None):
+def text_features(plain, names, template, ctx=None, normalise=True):
     """Features of all 77 positions; the words after the start may be a context."""
     tokens = clip.tokenize([template.format(name) for name in names])
     embedded = plain.state["token_embedding.weight"][tokens]
     if ctx is not None:
         rest = embedded[:, 1 + len(ctx) :]
         embedded = torch.cat([embedded[:, :1], ctx.expand(len(names), -1, -1), rest], dim=1)
-    return plain.text(embedded, tokens.argmax(-1))
+    return plain.text(embedded, tokens.argmax(-1), normalise=normalise)
 
 
 def plain_parts(plain, batch, ctx):
@@ -74,6 +77,34 @@ def test_kgcoop(step, pair):
     expected.backward()
     assert_agree(loss, expected)
     assert_agree(grad, ctx.grad)
+
+
+def test_dept(step, pair):
+    options = ["TRAINER.DEPT.CTX_INIT", "a photo of a", "TRAINER.DEPT.WEIGHT", 0.3]
+    batch, ctx, loss, grad = step("DePT", *options)
+    ours = {"ctx": grad}
+    ours |= {n: p.grad for n, p in step.learner.head.named_parameters()}
+    head = {n: p.detach().double() for n, p in step.learner.head.named_parameters()}
+    head |= {"ctx": ctx}
+    for tensor in head.values():
+        tensor.requires_grad_()
+    matching, *_ = plain_parts(pair[1], batch, ctx)
+    image = pair[1].image(batch["img"].double(), normalise=False)
+    names = ["zero", "one", "two", "three", "four"]
+    text = text_features(pair[1], names, "a photo of a {}.", ctx, normalise=False)[batch["label"]]
+    adjusted = torch.cat(
+        [
+            image * head["image.scale"] + head["image.shift"],
+            text * head["text.scale"] + head["text.shift"],
+        ]
+    )
+    scores = adjusted @ head["classifier.weight"].T + head["classifier.bias"]
+    picked = scores.softmax(-1)[torch.arange(6), batch["label"].repeat(2)]
+    expected = 0.7 * matching - 0.3 * picked.log().mean()
+    expected.backward()
+    assert_agree(loss, expected)
+    for name, gradient in ours.items():
+        assert_agree(gradient, head[name].grad)
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.3])

@@ -53,6 +53,15 @@ def test_row(build, vit_b16, monkeypatch, name):
             bits = run.qprompt.bits if hasattr(run, "qprompt") else 16
             return f"{keys.shape[1]} an image", f"{keys.shape[1] * bits // 8:,} an image"
         learned = [p for p in run.model.parameters() if p.requires_grad]
+        if hasattr(run.model.prompt_learner, "head"):  # a size for each class
+            learner, bits = run.model.prompt_learner, run.qprompt.bits if trainer[0] == "Q" else 16
+            row, names = learner.head.classifier.in_features, learner.classes.numel()
+            count, number = len(learner.classnames), sum(p.numel() for p in learned) - names
+            total = run.run_summary()["stored_bytes"] - 2 * names
+            each = row * bits // 8 + 2
+            return f"{number - count * (row + 1):,} + {row + 1} a class", (
+                f"{total - count * each:,} + {each:,} a class"
+            )
         return f"{sum(p.numel() for p in learned):,}", f"{run.run_summary()['stored_bytes']:,}"
 
     quantized = sizes(f"Q{name}")[1] if f"Q{name}" in SHIPPED else "-"
