@@ -228,6 +228,12 @@ def test_logs_and_results_are_never_averaged(upstream, runs):
         (BASE.format(3), "EuroSAT", "base", 16),
         ("screenshots/sun397/CoOp/vit_b16/seed3", "SUN397", "all", -1),
         ("oxford_pets/CoOp/vit_b16_ctxv1_4shots/seed3", "OxfordPets", "all", 4),
+        (
+            "evaluation/CoOp/vit_b16_8shots/nctx16_cscFalse_ctpend/dtd/seed3",
+            "DescribableTextures",
+            "all",
+            8,
+        ),
         ("dtd/CoOp/vit_b16_8shots/nctx16_cscFalse_ctpend/seed3", "DescribableTextures", "all", 8),
     ],
 )
