@@ -35,6 +35,7 @@ class Folder(SplitDataset):
     """
 
     split_file = "split.json"
+    named_by_root = True
 
     def find(self) -> Splits:
         self.check_folder()

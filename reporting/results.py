@@ -101,7 +101,7 @@ def read_runs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     those classified correctly, and the confusion counts, rows true and columns predicted.
 
     Returns:
-        One row a run, accuracy in percent; and a sentence for each log that is of no use.
+        One row a run, accuracy in percent; and a sentence for each folder without a result.
 
     Raises:
         FileNotFoundError: there is no run.
@@ -111,7 +111,7 @@ def read_runs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     notes = []
     for logged in sorted({path.parent for path in folder.rglob("log.txt*")}):
         if not (logged / "results.json").exists():
-            run = _run_of_log(logged, folder)
+            run = _run_without_results(logged, folder)
             if isinstance(run, str):
                 notes.append(run)
             else:
@@ -251,6 +251,18 @@ def _classes(result: dict[str, Any]) -> dict[str, Any]:
         if values and lengths != {len(names)}:
             raise ValueError(f"{key} does not fit {len(names)} classnames")
     return {"classnames": tuple(names), **fields}
+
+
+def _run_without_results(logged: Path, folder: Path) -> dict[str, Any] | str:
+    """Of a folder without results.json: its only evaluation with --load-epoch, or else its log."""
+    chosen = sorted(logged.glob("results-epoch*.json"))
+    if len(chosen) > 1:
+        names = ", ".join(path.name for path in chosen)
+        return (
+            f"{logged.relative_to(folder)} has {names}, and no results.json: evaluate it without "
+            "--load-epoch, too"
+        )
+    return read_result(chosen[0], folder) if chosen else _run_of_log(logged, folder)
 
 
 def _run_of_log(logged: Path, folder: Path) -> dict[str, Any] | str:

@@ -1,8 +1,9 @@
 """Run one protocol, a grid of runs, or a sweep file: the program behind the scripts.
 
 Defaults come from the environment: DATA (folder of the data sets), OUTPUT (of the results), CFG
-(name of the trainers' configuration file), SHOTS, and SOURCE (what the transfer protocols train
-on).
+(name of the trainers' configuration file), SHOTS, SOURCE (what the transfer protocols train on),
+and NCTX, CSC and CTP (number of context vectors, whether each class has its own, and where the
+class name stands).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for protocol in PROTOCOLS:
         command = commands.add_parser(protocol, help="one trainer, with CoOp's arguments")
         _add_grid(command, positional=_positional(protocol))
+        if protocol != "base2new":
+            _add_context(command)
     command = commands.add_parser("grid", help="all combinations of lists")
     command.add_argument("--protocol", choices=PROTOCOLS, required=True)
     _add_grid(command)
@@ -77,6 +80,15 @@ def _add_grid(command: argparse.ArgumentParser, positional: Sequence[str] = ()) 
     transfer = f"for {' and '.join(TRANSFER)}"
     command.add_argument("--source", type=_dataset, default=env("SOURCE"), help=transfer)
     command.add_argument("--opts", nargs="+", help="KEY VALUE ...: a variant of the configuration")
+
+
+def _add_context(command: argparse.ArgumentParser) -> None:
+    """What CoOp's scripts have, and its folders are named after."""
+    env, add = os.environ.get, command.add_argument
+    add("--nctx", type=int, default=env("NCTX") or None, help="context vectors")
+    csc, ctp = ("False", "True"), ("end", "middle", "front")
+    add("--csc", type=lambda v: _known(v, csc), default=env("CSC") or None, help=" or ".join(csc))
+    add("--ctp", type=lambda v: _known(v, ctp), default=env("CTP") or None, help=" or ".join(ctp))
 
 
 def _trainer(name: str) -> str:
@@ -136,7 +148,24 @@ def _sweep(args: argparse.Namespace) -> str:
         opts = dict(zip(words[::2], words[1::2], strict=True))
         name = ",".join(f"{key}={value}" for key, value in opts.items())
         node["variants"] = {re.sub(r"[^A-Za-z0-9.,=+-]", "-", name): opts}
+    node["opts"] = _context(given)
     return json.dumps(node)
+
+
+def _context(given: Mapping[str, Any]) -> dict[str, Any]:
+    from sweeps.protocols import CONTEXT, context_node
+
+    values = {key: given[flag] for key, flag in CONTEXT.items() if given.get(flag) is not None}
+    if not values:
+        return {}
+    (trainer,) = given["trainers"]
+    node = context_node(trainer)
+    if not node:
+        raise SweepError(
+            f"{trainer} lacks one of the keys {', '.join(CONTEXT)}, which NCTX, CSC and CTP set: "
+            "leave these out"
+        )
+    return {f"TRAINER.{node}.{key}": value for key, value in values.items()}
 
 
 def launch(args: argparse.Namespace) -> bool:

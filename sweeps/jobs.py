@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 from dassl.utils import check_choice
 from sweeps import SweepError
 from sweeps.grid import Grid
-from sweeps.protocols import Part, Setting, plain_counterpart, plan
-
-CONFIGS = Path(__file__).parents[1] / "configs"
+from sweeps.protocols import CONFIGS, Part, Setting, config_files, plan
 
 
 class Run(NamedTuple):
@@ -69,10 +67,9 @@ def expand(grids: Iterable[Grid], root: str, output: str) -> list[Job]:
 def _job(
     setting: Setting, parts: list[Part], opts: Mapping[str, Any], root: str, output: str
 ) -> Job:
-    trainers = filter(None, [plain_counterpart(setting.trainer), setting.trainer])
-    configs = _files(*(f"trainers/{trainer}" for trainer in trainers))
-    datasets = _files("datasets")
-    check_choice(f"configuration of {setting.trainer}", setting.config, configs)
+    datasets = {
+        path.stem: os.path.relpath(path) for path in sorted(CONFIGS.glob("datasets/*.yaml"))
+    }
     weights = Path(output, parts[0].folder)
 
     def run(part: Part, *flags: str) -> Run:
@@ -90,7 +87,7 @@ def _job(
         argv = [
             *("--root", part.dataset if own else root, "--seed", str(setting.seed)),
             *("--trainer", setting.trainer, "--dataset-config-file", datasets[dataset]),
-            *("--config-file", configs[setting.config]),
+            *("--config-file", config_files(setting.trainer)[setting.config]),
             *("--output-dir", str(folder), *flags),
             *(str(word) for pair in pairs.items() for word in pair),
         ]
@@ -98,9 +95,3 @@ def _job(
 
     evaluations = [run(part, "--eval-only", "--model-dir", str(weights)) for part in parts[1:]]
     return Job(parts[0].dataset, run(parts[0]), tuple(evaluations))
-
-
-def _files(*folders: str) -> dict[str, str]:
-    """The files of some folders of configs/, by their names; those of the last folder win."""
-    paths = (path for folder in folders for path in sorted((CONFIGS / folder).glob("*.yaml")))
-    return {path.stem: os.path.relpath(path) for path in paths}

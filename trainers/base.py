@@ -177,7 +177,7 @@ class PromptTrainer(TrainerX):
             origin = qprompt.read_metadata(directory)
             print(f'Loaded weights from "{directory}" ({origin})')
             self.epochs_done = int(origin["epoch"]) if "epoch" in origin else None
-            self.weights_path = directory
+            self.weights_path, self.other_epoch = directory, None
         else:
             super().load_model(directory, epoch)
 

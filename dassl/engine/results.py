@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from dassl.config import CfgNode
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError, read_json, write_json
 
 FORMAT_VERSION = 1
+MAX_EPOCH = "OPTIM.MAX_EPOCH"
 
 # keys that cannot change a result, beyond the last bits; results.json lists them for its readers
 IRRELEVANT_SETTINGS = {
@@ -45,19 +47,27 @@ def config_dict(cfg: CfgNode) -> dict[str, Any]:
     return config
 
 
-def check_same_run(path: str | os.PathLike[str], cfg: CfgNode, **fields: Any) -> None:
+def check_same_run(
+    path: str | os.PathLike[str], cfg: CfgNode, longer: bool = False, **fields: Any
+) -> bool:
     """Check that the record at ``path``, if there is one, is of a run like this one.
+
+    The data sets may have moved to another DATASET.ROOT.
 
     Args:
         path: a JSON file with a "config".
         cfg: the configuration of this run; keys that only one of both has are not compared.
+        longer: whether this run may have more epochs.
         fields: further entries of the record and the values that they must have.
+
+    Returns:
+        Whether it has more epochs.
 
     Raises:
         RunMismatchError: it is of another run, or unreadable; the message names what differs.
     """
     if not os.path.exists(path):
-        return
+        return False
     advice = (
         "Go back to its settings, choose another OUTPUT_DIR, or move the old run away; a single "
         "run can train on from its checkpoint with RESUME and another OUTPUT_DIR"
@@ -68,7 +78,13 @@ def check_same_run(path: str | os.PathLike[str], cfg: CfgNode, **fields: Any) ->
     except (ValueError, KeyError, TypeError) as error:
         raise RunMismatchError(f'"{path}" is not the record of a run. {advice}') from error
     new = dict(flatten(config_dict(cfg)))
-    shared = [key for key in new if key in old and key not in IRRELEVANT_SETTINGS]
+    free = set(IRRELEVANT_SETTINGS)
+    if not getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "named_by_root", False):
+        free.add("DATASET.ROOT")
+    has_more_epochs = longer and old.get(MAX_EPOCH, new[MAX_EPOCH]) < new[MAX_EPOCH]
+    if has_more_epochs:
+        free.add(MAX_EPOCH)
+    shared = [key for key in new if key in old and key not in free]
     differing = [f"{key} ({old[key]!r} -> {new[key]!r})" for key in shared if old[key] != new[key]]
     differing += [
         f"{key} ({record.get(key)!r} -> {value!r})"
@@ -79,6 +95,7 @@ def check_same_run(path: str | os.PathLike[str], cfg: CfgNode, **fields: Any) ->
         raise RunMismatchError(
             f'"{path}" is of another run, which differs in {", ".join(differing)}. {advice}'
         )
+    return has_more_epochs
 
 
 def save(record: Mapping[str, Any], path: str | os.PathLike[str], replace: bool) -> None:

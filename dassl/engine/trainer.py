@@ -55,6 +55,8 @@ class TrainerBase:
             follow from the class names of a run and not from its training.
         epochs_done: epochs that the current weights were trained for; None before training.
         weights_path: file that :meth:`load_model` took the weights from.
+        other_epoch: the epoch that :meth:`load_model` was asked for, where it would have chosen
+            another checkpoint itself.
         batch_share: the fraction of a batch's images that this process has.
         scaler: gradient scaler of a trainer that has one; a part of checkpoints.
     """
@@ -69,6 +71,7 @@ class TrainerBase:
         self._scheds: dict[str, Any] = OrderedDict()
         self.epochs_done: int | None = None
         self.weights_path: str | None = None
+        self.other_epoch: int | None = None
         self.batch_share = 1 / distributed.world_size()
         self._writer: ScalarWriter | None = None
         self._birth = time.time()
@@ -185,6 +188,7 @@ class TrainerBase:
             return
         for name in self.get_model_names():
             path = find_checkpoint(osp.join(directory, name), epoch)
+            self.other_epoch = epoch if path != find_checkpoint(osp.join(directory, name)) else None
             checkpoint = load_checkpoint(path)
             self.epochs_done = checkpoint.get("epoch")
             self.weights_path = path
@@ -263,6 +267,7 @@ class TrainerBase:
         """Train from ``start_epoch`` (or where a checkpoint left off) to ``max_epoch``."""
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
+        self.other_epoch = None
         self.before_train()
         self._in_training = True
         self._trained = self.start_epoch < self.max_epoch
@@ -356,7 +361,8 @@ class SimpleTrainer(TrainerBase):
         """Resume if there is a checkpoint, and open the TensorBoard writer.
 
         Raises:
-            RunMismatchError: OUTPUT_DIR holds a run of another configuration.
+            RunMismatchError: OUTPUT_DIR holds a run of another configuration; more epochs than
+                those of its checkpoints are none.
             FileNotFoundError: RESUME is set, but holds no checkpoint.
             UserError: the data set has no training images, or no validation images to choose by.
         """
@@ -365,16 +371,21 @@ class SimpleTrainer(TrainerBase):
             raise UserError(
                 f"{self.cfg.DATASET.NAME} has no training images: evaluate on it with --eval-only"
             )
-        results.check_same_run(self._results_path(self.cfg.TEST.SPLIT), self.cfg)
-        if self.cfg.SEED < 0 < self.cfg.DATASET.NUM_SHOTS:
-            print("SEED is negative: each start, also after an interruption, draws other shots")
         record = osp.join(self.output_dir, "config.json")
         directory = self.cfg.RESUME or self.output_dir
         resumes = self.has_checkpoints(directory)
         if self.cfg.RESUME and not resumes:
             raise FileNotFoundError(f'RESUME="{directory}" holds no checkpoint to resume from')
-        if resumes and not self.cfg.RESUME:
-            results.check_same_run(record, self.cfg)
+        goes_on = resumes and not self.cfg.RESUME
+        records = [self._results_path(self.cfg.TEST.SPLIT), *([record] if goes_on else [])]
+        if any([results.check_same_run(path, self.cfg, longer=goes_on) for path in records]):
+            print(
+                f"OPTIM.MAX_EPOCH was raised to {self.max_epoch}: training goes on from the last "
+                "checkpoint with the schedule of that many epochs, and its results replace those "
+                "of fewer"
+            )
+        if self.cfg.SEED < 0 < self.cfg.DATASET.NUM_SHOTS:
+            print("SEED is negative: each start, also after an interruption, draws other shots")
         if distributed.is_main():
             write_json({"config": results.config_dict(self.cfg)}, record)
         if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is None:
@@ -432,7 +443,8 @@ class SimpleTrainer(TrainerBase):
         """Evaluate on a split, log the scores, and write them to OUTPUT_DIR/results.json.
 
         Scores during training are not written; those of another split than the configured one
-        go to results-<split>.json.
+        go to results-<split>.json, those of another epoch than :meth:`load_model` chooses itself
+        to results-epoch<N>.json.
 
         Args:
             split: "test" or "val"; None: cfg.TEST.SPLIT.
@@ -453,7 +465,8 @@ class SimpleTrainer(TrainerBase):
         if not self._in_training:
             # unknown after a subclass's load_model that does not set it
             known = self.epochs_done is not None and not self._trained
-            results.check_same_run(path, self.cfg, **({"epoch": self.epochs_done} if known else {}))
+            fields = {"epoch": self.epochs_done} if known else {}
+            results.check_same_run(path, self.cfg, longer=self._trained, **fields)
 
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -470,6 +483,7 @@ class SimpleTrainer(TrainerBase):
 
     def _results_path(self, split: str) -> str:
         suffix = "" if split == self.cfg.TEST.SPLIT else f"-{split}"
+        suffix += "" if self.other_epoch is None else f"-epoch{self.other_epoch}"
         return osp.join(self.output_dir, f"results{suffix}.json")
 
     def _record(self, split: str, metrics: dict[str, float]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, RunMismatchError, build_trainer
+from dassl.optim import build_lr_scheduler
 from dassl.utils import CheckpointError, OutputDirError, UnknownNameError, read_json, setup_logger
 
 
@@ -195,9 +196,77 @@ def test_evaluate_only(make_trainer, tmp_path, capsys):
     trainer.test("val")
     assert (tmp_path / "out" / "results.json").read_bytes() == before
     assert read_json(tmp_path / "out" / "results-val.json")["split"] == "val"
+
+
+@pytest.mark.parametrize("final", ["last_step", "best_val"])
+def test_evaluations_of_several_epochs_fit_beside_each_other(make_trainer, tmp_path, final):
+    trained = make_trainer("TRAIN.CHECKPOINT_FREQ", 1, "TEST.FINAL_MODEL", final)
+    trained.best_result = 0.0
+    trained.train()
+    chosen = trained.epochs_done
+    others = {1, 2, 3, 4} if final == "best_val" else {1, 2, 3}
+    for _ in range(2):
+        for epoch in (2, None, *others):
+            trainer = make_trainer(out="eval")
+            trainer.load_model(str(tmp_path / "out"), epoch=epoch)
+            trainer.test()
+    names = {"results.json": chosen} | {f"results-epoch{n}.json": n for n in others}
+    records = {path.name: read_json(path)["epoch"] for path in tmp_path.glob("eval/results*")}
+    assert records == names
     trainer.load_model(str(tmp_path / "out"), epoch=2)
-    with pytest.raises(RunMismatchError, match=r"epoch \(4 -> 2\)"):
+    trainer.test("val")
+    assert (tmp_path / "eval" / "results-val-epoch2.json").exists()
+
+
+def test_results_of_fewer_epochs_are_not_overwritten(make_trainer, tmp_path):
+    for epochs in (2, 4):
+        make_trainer("OPTIM.MAX_EPOCH", epochs, out=f"of {epochs}").train()
+    trainer = make_trainer(out="eval")
+    trainer.load_model(str(tmp_path / "of 2"))
+    trainer.test()
+    trainer.load_model(str(tmp_path / "of 4"))
+    with pytest.raises(RunMismatchError, match=r"epoch \(2 -> 4\)"):
         trainer.test()
+
+
+@pytest.mark.parametrize("done", [2, 4])
+def test_more_epochs_go_on_from_the_last_checkpoint(make_trainer, tmp_path, capsys, done):
+    """Of a run that was finished after 4, or interrupted."""
+    first = make_trainer("TRAIN.CHECKPOINT_FREQ", 1)
+    first.train() if done == 4 else interrupt(first, done)
+    for _ in range(2):  # the second start only tests
+        longer = make_trainer("OPTIM.MAX_EPOCH", 6)
+        rates = []
+        longer.before_epoch = lambda t=longer, rates=rates: rates.append(t.get_current_lr())
+        longer.train()
+        assert len(rates) == 6 - longer.start_epoch
+        if longer.start_epoch < 6:
+            assert longer.start_epoch == done
+            whole = build_lr_scheduler(longer.optim, longer.cfg.OPTIM)
+            assert rates == [whole.lr_at(0.02, epoch) for epoch in range(done, 6)]
+    assert capsys.readouterr().out.count("OPTIM.MAX_EPOCH was raised to 6: ") == 1
+    record = read_json(tmp_path / "out" / "results.json")
+    assert (record["epoch"], record["config"]["OPTIM"]["MAX_EPOCH"]) == (6, 6)
+    for opts, key in (
+        (["OPTIM.MAX_EPOCH", 5], r"OPTIM.MAX_EPOCH \(6 -> 5\)"),
+        (["OPTIM.MAX_EPOCH", 8, "OPTIM.LR", 0.5], r"differs in OPTIM.LR \(0.02 -> 0.5\)\."),
+    ):
+        with pytest.raises(RunMismatchError, match=key):
+            make_trainer(*opts).train()
+
+
+def test_more_epochs_without_a_checkpoint_are_another_run(make_trainer, tmp_path):
+    make_trainer().train()
+    (tmp_path / "out" / "learner" / "checkpoint").unlink()
+    with pytest.raises(RunMismatchError, match=r"OPTIM.MAX_EPOCH \(4 -> 6\)"):
+        make_trainer("OPTIM.MAX_EPOCH", 6).train()
+
+
+def test_data_sets_may_have_moved(make_trainer, tmp_path):
+    interrupt(make_trainer("TRAIN.CHECKPOINT_FREQ", 1), 2)
+    moved = make_trainer("DATASET.ROOT", str(tmp_path / "elsewhere"))
+    moved.train()
+    assert moved.start_epoch == 2
 
 
 def test_untrained_evaluation_has_no_epoch(make_trainer, tmp_path):

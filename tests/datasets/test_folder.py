@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from dassl.config import get_cfg_default
+from dassl.engine import RunMismatchError, results
 from datasets import Folder
 from datasets.items import ClassFolderError
 from datasets.splits import DatasetNotFoundError, SplitError
@@ -28,6 +30,20 @@ def parted(tmp_path, make_images):
 
 def sizes(dataset):
     return len(dataset.train_x), len(dataset.val), len(dataset.test)
+
+
+@pytest.mark.parametrize("name", ["EuroSAT", "Folder"])
+def test_only_a_folder_of_own_images_is_another_one_elsewhere(tmp_path, name):
+    cfg = get_cfg_default()
+    cfg.merge_from_list(["DATASET.NAME", name, "DATASET.ROOT", "/first"])
+    record = tmp_path / "config.json"
+    record.write_text(json.dumps({"config": results.config_dict(cfg)}))
+    cfg.DATASET.ROOT = "/second"
+    if name == "EuroSAT":
+        results.check_same_run(record, cfg)
+    else:
+        with pytest.raises(RunMismatchError, match=r"DATASET.ROOT \('/first' -> '/second'\)"):
+            results.check_same_run(record, cfg)
 
 
 def test_class_folders_are_split_once(flat, make_cfg):

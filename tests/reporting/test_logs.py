@@ -195,6 +195,25 @@ def test_a_result_file_goes_before_the_log_beside_it(upstream, runs):
     assert (run.accuracy, run.from_log) == (80.0, False)
 
 
+def test_evaluations_of_chosen_epochs_are_no_main_results(runs):
+    origin = runs.trained("CoOp", "EuroSAT", 81)
+    folder = runs.tested(origin, "EuroSAT", 70, epoch=20)
+    (folder / "results.json").rename(folder / "results-epoch20.json")
+    (folder / "log.txt").touch()
+    table, notes = read_runs(runs.root)
+    assert sorted(table.accuracy) == [70, 81] and not notes  # it is the only one there
+    (folder / "results-epoch5.json").write_bytes((folder / "results-epoch20.json").read_bytes())
+    table, (note,) = read_runs(runs.root)
+    assert list(table.accuracy) == [81]
+    assert note.endswith(
+        "has results-epoch20.json, results-epoch5.json, and no results.json: "
+        "evaluate it without --load-epoch, too"
+    )
+    runs.tested(origin, "EuroSAT", 82)
+    table, notes = read_runs(runs.root)
+    assert sorted(table.accuracy) == [81, 82] and not notes
+
+
 def test_logs_and_results_are_never_averaged(upstream, runs):
     runs.base_to_new("CoOp", "EuroSAT", 80.0, 60.0, seed=1)
     upstream.trained(BASE.format(1), 92.19)
@@ -209,6 +228,12 @@ def test_logs_and_results_are_never_averaged(upstream, runs):
         (BASE.format(3), "EuroSAT", "base", 16),
         ("screenshots/sun397/CoOp/vit_b16/seed3", "SUN397", "all", -1),
         ("oxford_pets/CoOp/vit_b16_ctxv1_4shots/seed3", "OxfordPets", "all", 4),
+        (
+            "evaluation/CoOp/vit_b16_8shots/nctx16_cscFalse_ctpend/dtd/seed3",
+            "DescribableTextures",
+            "all",
+            8,
+        ),
         ("dtd/CoOp/vit_b16_8shots/nctx16_cscFalse_ctpend/seed3", "DescribableTextures", "all", 8),
     ],
 )

@@ -20,6 +20,8 @@ from trainers.coop import CoOp
 
 REPOSITORY = Path(__file__).parents[2]
 BENCHMARK = 11  # data sets
+CONTEXT = "nctx4_cscFalse_ctpend"  # of the tiny configuration
+SHIFTS = ("noise", "blur", "inverted", "rotated")
 
 
 def expanded(protocol, trainers=("QCoOp",), **options):
@@ -51,7 +53,7 @@ def test_base2new_trains_on_base_and_tests_on_new_classes():
 def test_few_shot_trains_on_all_classes():
     jobs = expanded("few_shot", datasets=("digits", "eurosat"), shots=(1, 2), seeds=(0, 3))
     assert [str(job.training.folder) for job in jobs] == [
-        f"out/few_shot/{dataset}/QCoOp/tiny_{shots}shots/seed{seed}"
+        f"out/{dataset}/QCoOp/tiny_{shots}shots/{CONTEXT}/seed{seed}"
         for dataset in ("digits", "eurosat")
         for shots in (1, 2)
         for seed in (0, 3)
@@ -73,25 +75,63 @@ def test_few_shot_trains_on_all_classes():
 )
 def test_transfer_tests_on_each_target_what_was_trained_once(protocol, source, targets):
     (job,) = expanded(protocol, source=source)
-    weights = f"out/few_shot/{source}/QCoOp/tiny_16shots/seed1"
+    weights = f"out/{source}/QCoOp/tiny_16shots/{CONTEXT}/seed1"
     assert str(job.training.folder) == weights
     found = [options(run) for run in job.evaluations]
     assert [name for name, *_ in found] == targets
     assert all(rest == ["all", True, weights] for _, *rest in found)
-    assert str(job.evaluations[0].folder).startswith(f"out/{protocol}/{source}/")
+    own_source = "" if source == "imagenet" else f"{source}/"
+    folder = f"out/evaluation/{own_source}QCoOp/tiny_16shots/{CONTEXT}/"
+    assert all(str(run.folder).startswith(folder) for run in job.evaluations)
 
 
 def test_a_folder_of_images_is_a_data_set():
     (job,) = expanded("cross_dataset", source="digits", datasets=("./own/cats/", "characters"))
-    folder = "out/cross_dataset/digits/cats/QCoOp/tiny_16shots/seed1"
+    folder = f"out/evaluation/digits/QCoOp/tiny_16shots/{CONTEXT}/cats/seed1"
     assert str(job.evaluations[0].folder) == folder
     cfgs = [train.setup_cfg(train.parse_args(run.argv)).DATASET for run in job.evaluations]
     found = [(cfg.NAME, cfg.ROOT) for cfg in cfgs]
     assert found == [("Folder", "./own/cats/"), ("Characters", "DATA")]
     base, new = expanded("base2new", datasets=("/own/cats",))[0].runs
     assert str(base.folder) == "out/base2new/train_base/cats/shots_16/QCoOp/tiny/seed1"
-    with pytest.raises(SweepError, match="different runs in .*digits/cats"):
+    with pytest.raises(SweepError, match="different runs in .*/cats/seed1"):
         expanded("cross_dataset", source="digits", datasets=("/a/cats", "/b/cats"))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "flags", "variables", "part"),
+    [
+        ("CoOp", [], {}, "nctx4_cscFalse_ctpend/"),
+        ("QCoOp", ["--nctx", "2", "--ctp", "middle"], {"CSC": "True"}, "nctx2_cscTrue_ctpmiddle/"),
+        ("ProGrad", [], {"NCTX": "8", "CTP": "front", "CSC": ""}, "nctx8_cscFalse_ctpfront/"),
+        ("MaPLe", [], {}, ""),
+        ("CoCoOp", [], {}, ""),
+        ("ZeroshotCLIP", [], {}, ""),
+    ],
+)
+def test_folders_say_the_context_as_coops_do(monkeypatch, capsys, trainer, flags, variables, part):
+    for name, value in {"CFG": "tiny", **variables}.items():
+        monkeypatch.setenv(name, value)
+    transfer = ["domain_generalization", trainer, "3", "--source", "digits"]
+    for command in (["few_shot", trainer, "digits", "16", "3"], transfer):
+        assert launch(parse_args([*command, *flags, "--output", "out", "--dry-run"]))
+    lines = [shlex.split(line)[2:] for line in capsys.readouterr().out.splitlines()]
+    cfgs = [train.setup_cfg(train.parse_args(line)) for line in lines]
+    method = f"{trainer}/tiny_16shots/{part}"
+    trained = f"out/digits/{method}seed3"
+    targets = [f"out/evaluation/digits/{method}digits_{shift}/seed3" for shift in SHIFTS]
+    assert [cfg.OUTPUT_DIR for cfg in cfgs] == [trained, trained, *targets]
+    if part:
+        coop = cfgs[0].TRAINER.COOP
+        values = f"nctx{coop.N_CTX}_csc{coop.CSC}_ctp{coop.CLASS_TOKEN_POSITION}/"
+        assert values == part and all(coop == cfg.TRAINER.COOP for cfg in cfgs)
+
+
+def test_grids_of_other_contexts_have_other_folders():
+    opts = [{}, {"TRAINER.COOP.N_CTX": 16}, {"TRAINER.COOP.CSC": True}]
+    grids = [Grid("few_shot", ("CoOp",), ("digits",), config="tiny", opts=o) for o in opts]
+    folders = {job.training.folder.parts[-2] for job in expand(grids, "DATA", "out")}
+    assert folders == {CONTEXT, "nctx16_cscFalse_ctpend", "nctx4_cscTrue_ctpend"}
 
 
 def test_cross_dataset_has_the_papers_ten_targets():
@@ -129,7 +169,7 @@ def test_a_quantized_trainer_without_files_has_those_of_the_plain_one(monkeypatc
     monkeypatch.setattr(protocols, "TRAINER_REGISTRY", registry)
     for config, file in {"": "vit_b16_ep50_ctxv1", "tiny": "tiny"}.items():
         jobs = expanded("few_shot", ("CoOp8",), datasets=("imagenet",), config=config, bits=(2, 4))
-        assert [job.training.folder.parts[-3:-1] for job in jobs] == [
+        assert [job.training.folder.parts[-4:-2] for job in jobs] == [
             ("CoOp8", f"{file}_{bits}bit_16shots") for bits in (2, 4)
         ]
         for job in jobs:
@@ -197,7 +237,7 @@ def test_grids_share_a_training_run_that_both_ask_for():
         Grid("cross_dataset", source="digits", datasets=("eurosat", "digits_blur"), **common),
     ]
     (job,) = expand(grids, "DATA", "out")
-    assert len(job.evaluations) == 4 + 2
+    assert len(job.evaluations) == 4 + 1  # both test on digits_blur
     assert len({run.folder for run in job.runs}) == len(job.runs)
 
 
@@ -206,7 +246,7 @@ def test_grids_that_disagree_about_a_folder_are_refused():
         Grid("few_shot", ("CoOp",), ("digits",), config="tiny", opts={"OPTIM.MAX_EPOCH": epochs})
         for epochs in (1, 2)
     ]
-    with pytest.raises(SweepError, match="different runs in out/few_shot/digits/CoOp"):
+    with pytest.raises(SweepError, match="different runs in out/digits/CoOp"):
         expand(grids, "DATA", "out")
 
 
@@ -321,6 +361,9 @@ def test_script_says_what_is_wrong_in_a_line(script):
     ("command", "message"),
     [
         (("few_shot", "QCoOp", "digits", "1", "1", "--opts", "OPTIM.LR"), "OPTIM.LR has no value"),
+        (("few_shot", "MaPLe", "digits", "1", "1", "--nctx", "4"), "MaPLe lacks one of the keys"),
+        (("few_shot", "CoOp", "digits", "1", "1", "--csc", "yes"), 'no "yes", but False, True'),
+        (("few_shot", "CoOp", "digits", "1", "1", "--nctx", "x"), "invalid int value: 'x'"),
         (("grid", "--protocol", "fewshot"), "invalid choice: 'fewshot'"),
         (("base2new", "QCoOp", "digits", "1", "--jobs", "0"), "--jobs must be 1 or more, got 0"),
     ],
@@ -336,4 +379,4 @@ def test_a_sweep_file_can_be_shown_as_commands(tmp_path, capsys):
     file = tmp_path / "sweep.yaml"
     file.write_text("{protocol: few_shot, trainers: [CoOp], datasets: [dtd]}")
     assert launch(parse_args(["file", str(file), "--dry-run"]))
-    assert capsys.readouterr().out.count("few_shot/dtd/CoOp/vit_b16_ctxv1_16shots/seed") == 3
+    assert capsys.readouterr().out.count("/dtd/CoOp/vit_b16_ctxv1_16shots/nctx") == 3

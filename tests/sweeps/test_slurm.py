@@ -99,6 +99,6 @@ def test_submitted_jobs_are_those_of_the_sweep(monkeypatch, data_root, tmp_path)
     command += ["--output-dir", str(tmp_path / "out"), "--sweep", json.dumps(sweep)]
     jobs = slurm.submit([*command, "--sweep-job"], [1], tmp_path / "slurm", "local", timeout_min=5)
     (result,) = (job.result() for job in jobs)
-    assert "few_shot/digits/CoOp/tiny_1shots/seed1: accuracy" in result[0]
-    found = [path.parent.parent.parent.name for path in tmp_path.rglob("results.json")]
+    assert "digits/CoOp/tiny_1shots/nctx4_cscFalse_ctpend/seed1: accuracy" in result[0]
+    found = [path.parents[3].name for path in tmp_path.rglob("results.json")]
     assert found == ["CoOp"]

@@ -52,6 +52,7 @@ class DatasetBase:
         train_x, train_u, val, test: the splits.
         lab2cname: label -> class name, ordered by label.
         evaluation_only: whether there are no images to train on.
+        named_by_root: whether another DATASET.ROOT is another data set.
         template: the prompt that is written by hand, with "{}" for the class name.
         templates: several of them, ``template`` first.
         notes: sentences about the images for the log and results.json, such as another split than
@@ -64,6 +65,7 @@ class DatasetBase:
 
     dataset_dir = ""
     evaluation_only = False
+    named_by_root = False
     domains: Sequence[str] = []
     template = "a photo of a {}."
     notes: Sequence[str] = ()
