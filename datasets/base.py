@@ -119,7 +119,7 @@ class SplitDataset(DatasetBase):
 
     def read(self) -> Splits:
         """Make the split from the files as they are distributed."""
-        raise NotImplementedError(f"{self.split_path} is missing and cannot be made here")
+        raise NotImplementedError
 
     def differences(self, splits: Splits) -> list[str]:
         """Say in a sentence how a full split differs from the published one, if it does."""

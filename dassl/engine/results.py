@@ -79,7 +79,7 @@ def check_same_run(
         raise RunMismatchError(f'"{path}" is not the record of a run. {advice}') from error
     new = dict(flatten(config_dict(cfg)))
     free = set(IRRELEVANT_SETTINGS)
-    if not getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "named_by_root", False):
+    if _may_move(cfg.DATASET.NAME):
         free.add("DATASET.ROOT")
     has_more_epochs = longer and old.get(MAX_EPOCH, new[MAX_EPOCH]) < new[MAX_EPOCH]
     if has_more_epochs:
@@ -96,6 +96,12 @@ def check_same_run(
             f'"{path}" is of another run, which differs in {", ".join(differing)}. {advice}'
         )
     return has_more_epochs
+
+
+def _may_move(dataset: str) -> bool:
+    """Whether a data set is the same one below another root; a host's own may not be registered."""
+    registered = dataset in DATASET_REGISTRY.registered_names()
+    return registered and not getattr(DATASET_REGISTRY.get(dataset), "named_by_root", False)
 
 
 def save(record: Mapping[str, Any], path: str | os.PathLike[str], replace: bool) -> None:

@@ -81,7 +81,7 @@ def test_each_file_of_a_run_may_be_the_one_that_does_not_fit(main, result, full,
     assert result(folder)["metrics"] == result(tmp_path / "quiet")["metrics"]
 
 
-@pytest.mark.parametrize(("size", "name"), [(10, "log.txt"), (6000, "model.pth.tar-2")])
+@pytest.mark.parametrize(("size", "name"), [(10, "log.txt"), (20_000, "model.pth.tar-2")])
 def test_log_and_checkpoint_on_a_full_disk(main, tmp_path, size, name):
     main("CoOp", tmp_path / "quiet")  # its image features are kept
     stdout = sys.stdout
