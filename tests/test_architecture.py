@@ -34,3 +34,13 @@ def test_package_imports_only_what_it_may(package):
     for path in files:
         wrong = set(imports(path)) & OURS - ALLOWED[package] - {package}
         assert not wrong, f"{path.relative_to(REPOSITORY)} imports {wrong}"
+
+
+def test_no_block_of_six_lines_stands_in_two_trainers():
+    files = {}
+    for path in sorted((REPOSITORY / "trainers").glob("*.py")):
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        for start in range(len(lines) - 5):
+            block = "\n".join(lines[start : start + 6])
+            first = files.setdefault(block, path.name)
+            assert first == path.name, f"{first} and {path.name} have in common:\n{block}"

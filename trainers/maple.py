@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import clip
-import qprompt
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
-from trainers.base import PromptTrainer
+from trainers.compact import CompactTrainer, Constant
 from trainers.context import ContextLearner
+from trainers.layers import check_depth
 from trainers.prompted import PromptedCLIP
-
-
-class Constant(nn.Module):
-    """What a projection yields once training is over: it stands in its place.
-
-    Attributes:
-        value: parameter (n_ctx, vision width).
-    """
-
-    def __init__(self, value: Tensor) -> None:
-        super().__init__()
-        self.value = nn.Parameter(value.detach().clone())
-
-    def forward(self, prompts: Tensor) -> Tensor:
-        return self.value
 
 
 class MultiModalPromptLearner(ContextLearner):
@@ -66,10 +49,8 @@ class MultiModalPromptLearner(ContextLearner):
         depth: int = 9,
     ) -> None:
         vision = clip.vision_tower(backbone)
-        towers = (vision.transformer, clip.text_tower(backbone).transformer)
-        layers = min(len(tower.resblocks) for tower in towers)
-        if not 1 <= depth <= layers:
-            raise UserError(f"PROMPT_DEPTH is {depth}: the backbone takes 1 to {layers}")
+        for tower in vision, clip.text_tower(backbone):
+            check_depth("PROMPT_DEPTH", depth, tower.transformer, 1)
         super().__init__(backbone, classnames, n_ctx, ctx_init)
         widths = self.ctx.shape[-1], vision.class_embedding.shape[-1]
         self.proj = nn.Linear(*widths).to(self.ctx)
@@ -109,7 +90,7 @@ class MultiModalCLIP(PromptedCLIP):
 
 
 @TRAINER_REGISTRY.register()
-class MaPLe(PromptTrainer):
+class MaPLe(CompactTrainer):
     """Multi-modal prompt learning (Khattak et al., 2023)."""
 
     node = "MAPLE"
@@ -127,32 +108,3 @@ class MaPLe(PromptTrainer):
 
     def checkpointed_module(self) -> nn.Module:
         return self.model
-
-    def load_weights(self, module: Any, path: str) -> None:
-        """Load weights as every trainer does; those of a compact learner make this one compact."""
-        learner = module.prompt_learner
-        if _holds_compact_learner(path) and not learner.is_compact:
-            compact = _in_whole_model(learner.compact())
-            qprompt.load_packed_(compact, path)
-            for part in compact.modules():
-                if isinstance(part, Constant):
-                    part.requires_grad_(False)  # nothing trains it, or quantizes it again
-            module.prompt_learner = compact.prompt_learner
-        else:
-            super().load_weights(module, path)
-
-    def packed_modules(self, module: Any) -> dict[str, nn.Module]:
-        """Return what QMaPLe packs: the model, and the compact learner."""
-        compact = _in_whole_model(module.prompt_learner.compact())
-        if module.prompt_learner.is_compact:
-            return {"": compact}
-        return {"": module, "-inference": compact}
-
-
-def _in_whole_model(learner: nn.Module) -> nn.ModuleDict:
-    """Return a module whose tensors have the names that those of a whole model have."""
-    return nn.ModuleDict({"prompt_learner": learner})
-
-
-def _holds_compact_learner(path: str) -> bool:
-    return path.endswith(".safetensors") and "prompt_learner.proj.value" in qprompt.unpack(path)
