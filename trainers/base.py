@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -77,12 +77,14 @@ class PromptTrainer(TrainerX):
     Attributes:
         node: name of the configuration node.
         model_name: name under which the trained module is registered, hence of its folder.
+        authors_templates: by data set, where the method's authors took others than CoOp's.
     """
 
     model: PromptedCLIP
     node: str
     scaler: torch.amp.GradScaler
     model_name = "prompt_learner"
+    authors_templates: Mapping[str, Sequence[str]] = {}
     ignored_keys = ("token_prefix", "token_suffix")
 
     @property
@@ -99,11 +101,17 @@ class PromptTrainer(TrainerX):
         model = self.cfg.MODEL
         return {"text_encoding": model.TEXT_ENCODING, "text_chunk": model.TEXT_CHUNK}
 
+    @property
+    def templates(self) -> Sequence[str]:
+        """The hand-written templates: DATASET.TEMPLATE, the authors' or else the data set's."""
+        given = self.cfg.DATASET
+        authors = self.authors_templates.get(given.NAME) if given.TEMPLATE is None else None
+        return authors or self.dm.dataset.templates
+
     @functools.cached_property
     def zero_shot_text(self) -> Tensor:
-        """Normalised text features (classes, embed_dim) of the data set's own templates."""
-        dataset = self.dm.dataset
-        return template_features(self.features, dataset.classnames, dataset.templates)
+        """Normalised text features (classes, embed_dim) of the templates."""
+        return template_features(self.features, self.dm.dataset.classnames, self.templates)
 
     def checkpointed_module(self) -> nn.Module:
         """Return the part of ``self.model`` whose state makes up checkpoints."""

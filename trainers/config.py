@@ -53,7 +53,7 @@ def extend_cfg(cfg: CfgNode) -> None:
         }
     )
     cfg.TRAINER.ZEROSHOTCLIP = CfgNode({"PREC": "fp16"})
-    cfg.TRAINER.CLIPADAPTER = CfgNode({"PREC": "fp16", "RATIO": 0.2})
+    cfg.TRAINER.CLIPADAPTER = CfgNode({"PREC": "fp32", "RATIO": 0.2})
     cfg.TRAINER.TIPADAPTER = CfgNode(
         {
             "PREC": "fp16",

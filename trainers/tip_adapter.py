@@ -14,7 +14,9 @@ from trainers.base import PromptTrainer
 from trainers.image_cache import CachedCLIP, ImageCache
 from trainers.named_classes import encode_classes
 from trainers.prompted import PromptedCLIP
+from trainers.templates import IMAGENET_TEMPLATES_SELECT
 
+IMAGENETS = ("ImageNet", "ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR")
 EPSILON = 1e-4  # of AdamW, the authors' choice: torch's is zero in half precision
 
 
@@ -25,6 +27,7 @@ class TipAdapter(PromptTrainer):
     model: CachedCLIP
     node = "TIPADAPTER"
     model_name = "tip_adapter"
+    authors_templates = dict.fromkeys(IMAGENETS, IMAGENET_TEMPLATES_SELECT)
 
     def build_prompted_clip(self, backbone: nn.Module, classnames: list[str]) -> PromptedCLIP:
         text = self.zero_shot_text

@@ -166,3 +166,44 @@ def test_upstreams_checkpoint_loads(build, tmp_path, capsys, trainer):
     assert f"unexpected keys: {unread}\n" in out
     learned = dict(run.model.prompt_learner.named_parameters())
     assert torch.equal(next(iter(learned.values())), state["ctx"])
+
+
+# ---- where the authors start, and from which words
+
+
+START = ["TRAINER.COOP.CTX_INIT", "True", "TRAINER.COOP.N_CTX"]
+
+
+def words(text):
+    tokens = clip.tokenize(text)[0]
+    return clip.load("tiny").token_embedding.weight[tokens[1 : tokens.argmax()]]
+
+
+def test_prograd_starts_from_zeros_and_the_words_before_the_class_name(build):
+    ctx = build("ProGrad", "", opts=[*START, 7]).model.prompt_learner.ctx
+    assert not ctx[:2].any() and torch.equal(ctx[2:], words("a photo of the digit"))
+    fewer = build("QProGrad", "", opts=[*START, 3]).model.prompt_learner
+    assert torch.equal(fewer.parametrizations.ctx.original, words("of the digit"))
+
+
+def test_kgcoop_starts_from_its_authors_words(build):
+    ctx = build("KgCoOp", "", opts=[*START, 16]).model.prompt_learner.ctx
+    assert torch.equal(ctx, words("a photo of a"))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "dataset", "template"),
+    [
+        ("KgCoOp", "DescribableTextures", "a photo of a {}, a type of texture."),
+        ("KgCoOp", "Food101", "a photo of the digit {}."),  # that of the data set, whatever it is
+        ("ProGrad", "Food101", "a type of food, a photo of {}."),
+        ("TipAdapterF", "ImageNetV2", "itap of a {}."),
+    ],
+)
+def test_templates_are_those_of_the_authors(build, trainer, dataset, template):
+    run = build(trainer, "")
+    run.cfg.defrost()
+    run.cfg.DATASET.NAME = dataset
+    assert run.templates[0] == template
+    run.cfg.DATASET.TEMPLATE = "my {}."  # which the data set has taken
+    assert run.templates == run.dm.dataset.templates
