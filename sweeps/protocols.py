@@ -172,7 +172,7 @@ def _default_config(trainer: str, dataset: str, protocol: str, shots: int) -> st
     for key in (dataset, protocol, "default"):
         choice = choices.get(key)
         if isinstance(choice, dict):
-            choice = choice.get(shots)
+            choice = choice.get(dataset) or choice.get(shots) or choice.get("default")
         if choice:
             return choice
     raise SweepError(

@@ -75,3 +75,49 @@ def test_file_of_a_quantized_trainer_is_the_plain_one_but_for_the_quantizer(path
     if path.parent.name == "QMaPLe":
         expected.TRAINER.QPROMPT.BITS = 4
     assert merged(path) == expected
+
+
+# what the files of the authors' repositories say: batch, epochs, rate, and the trainer's own node
+AUTHORS = {
+    "KgCoOp/vit_b16_ep100_ctxv1": (128, 100, 0.002, "COOP", {"CTX_INIT": "a photo of a", "W": 8}),
+    "ProGrad/rn50_ep50": (32, 50, 0.002, "COOP", {"CTX_INIT": "True", "N_CTX": 16}),
+    "ProGrad/rn50_ep100": (32, 100, 0.002, "COOP", {"CTX_INIT": "True", "N_CTX": 16}),
+    "ProGrad/rn50": (32, 200, 0.002, "COOP", {"CTX_INIT": "True", "N_CTX": 16}),
+    "VPT/vit_b16_c2_ep5_batch4_4": (
+        *(4, 5, 0.0025, "VPT"),
+        {"N_CTX_VISION": 8, "PROMPT_DEPTH_VISION": 12, "CTX_INIT": "a photo of a"},
+    ),
+    "IVLP/vit_b16_c2_ep5_batch4_2+2ctx": (
+        *(4, 5, 0.0035, "IVLP"),
+        {"N_CTX_VISION": 2, "N_CTX_TEXT": 2, "PROMPT_DEPTH_VISION": 12, "PROMPT_DEPTH_TEXT": 12},
+    ),
+    "PromptSRC/vit_b16_c2_ep20_batch4_4+4ctx": (
+        *(4, 20, 0.0025, "PROMPTSRC"),
+        {"N_CTX_VISION": 4, "N_CTX_TEXT": 4, "PROMPT_DEPTH_VISION": 9, "PROMPT_DEPTH_TEXT": 9}
+        | {"TEXT_LOSS_WEIGHT": 25, "IMAGE_LOSS_WEIGHT": 10, "GPA_MEAN": 15, "GPA_STD": 1}
+        | {"CTX_INIT": "a photo of a"},
+    ),
+    "PromptSRC/vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets": (
+        *(4, 20, 0.0025, "PROMPTSRC"),
+        {"PROMPT_DEPTH_VISION": 3, "PROMPT_DEPTH_TEXT": 3, "GPA_MEAN": 6, "GPA_STD": 10},
+    ),
+    "PromptSRC/vit_b16_c2_ep50_batch4_4+4ctx_few_shot": (
+        *(4, 50, 0.0025, "PROMPTSRC"),
+        {"PROMPT_DEPTH_VISION": 9, "N_CTX_TEXT": 4, "GPA_MEAN": 30, "GPA_STD": 30},
+    ),
+    "DePT/vit_b16_ep10_bs4_lr35": (
+        *(4, 10, 0.0035 * 6.5, "DEPT"),
+        {"N_CTX": 16, "CTX_INIT": "", "WEIGHT": 0.7},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_file_has_the_settings_of_the_authors(name):
+    cfg = merged(TRAINERS / f"{name}.yaml")
+    batch, epochs, rate, node, own = AUTHORS[name]
+    found = cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.OPTIM.MAX_EPOCH, cfg.OPTIM.LR
+    assert found == pytest.approx((batch, epochs, rate))
+    assert {key: cfg.TRAINER[node][key] for key in own} == own
+    assert (cfg.OPTIM.NAME, cfg.OPTIM.LR_SCHEDULER) == ("sgd", "cosine")
+    assert (cfg.OPTIM.WARMUP_EPOCH, cfg.OPTIM.WARMUP_CONS_LR) == (1, 1e-5)

@@ -220,6 +220,13 @@ def test_few_shot_epochs_follow_the_shots(trainer):
     assert epochs(config="", opts={"OPTIM.MAX_EPOCH": 7}) == [7] * 10
 
 
+def test_few_shot_weights_of_epochs_follow_the_data_set():
+    jobs = expanded("few_shot", ("QPromptSRC",), ("imagenet", "eurosat"), config="")
+    found = [train.setup_cfg(train.parse_args(job.training.argv)) for job in jobs]
+    weights = [(cfg.TRAINER.PROMPTSRC.GPA_MEAN, cfg.TRAINER.PROMPTSRC.GPA_STD) for cfg in found]
+    assert weights == [(30, 30), (45, 5)]
+
+
 def test_opts_reach_every_run():
     (job,) = expanded(
         "base2new", datasets=("digits",), opts={"OPTIM.LR": 0.5, "INPUT.SIZE": [8, 8]}
