@@ -108,9 +108,16 @@ def _few_shot_section(setting: Setting, runs: pd.DataFrame) -> Section:
     runs = assign(runs.assign(measure=runs.shots.map(shots_title)))
     columns = [shots_title(n) for n in sorted(runs.shots.unique(), key=lambda n: (n < 0, n))]
     scores = collect(runs)[columns]
-    tables = _tables_by_dataset(scores, columns)
+    published = published_shots(columns) if has_published_numbers(setting) else None
+    tables = _tables_by_dataset(scores, columns, published=published)
     comparisons = compare(scores, _averaged(scores))
     return Section(FEW_SHOT, setting, tables, scores, comparisons, runs, differing_settings(runs))
+
+
+def published_shots(columns: Sequence[str]) -> pd.DataFrame:
+    """What is published for some numbers of shots, by data set (or "average") and method."""
+    numbers = published_numbers("few_shot").rename(columns=lambda shots: shots_title(int(shots)))
+    return numbers.reindex(columns=columns).dropna(how="all")
 
 
 def transfer_sections(moved: pd.DataFrame, at_home: pd.DataFrame) -> Iterator[Section]:
@@ -218,7 +225,7 @@ def has_published_numbers(setting: Setting) -> bool:
         setting.family == REAL
         and setting.backbone == PUBLISHED_BACKBONE
         and setting.split == "test"
-        and setting.shots == PUBLISHED_SHOTS
+        and setting.shots in (PUBLISHED_SHOTS, None)
         and setting.source in ("", PUBLISHED_SOURCE)
     )
 
