@@ -103,7 +103,7 @@ def test_latex_of_a_report_with_everything_is_balanced(runs):
         assert depth >= 0
     assert depth == 0
     for name in ("table", "tabular"):
-        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 4
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 5
     for columns, body in re.findall(
         r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL
     ):

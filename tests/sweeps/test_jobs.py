@@ -221,7 +221,7 @@ def test_few_shot_epochs_follow_the_shots(trainer):
 
 
 def test_few_shot_weights_of_epochs_follow_the_data_set():
-    jobs = expanded("few_shot", ("QPromptSRC",), ("imagenet", "eurosat"), config="")
+    jobs = expanded("few_shot", ("QPromptSRC",), datasets=("imagenet", "eurosat"), config="")
     found = [train.setup_cfg(train.parse_args(job.training.argv)) for job in jobs]
     weights = [(cfg.TRAINER.PROMPTSRC.GPA_MEAN, cfg.TRAINER.PROMPTSRC.GPA_STD) for cfg in found]
     assert weights == [(30, 30), (45, 5)]
