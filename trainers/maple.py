@@ -15,6 +15,7 @@ from dassl.utils import UserError
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner
 from trainers.prompted import PromptedCLIP
+from trainers.upstream import load_clip_to_cpu  # noqa: F401 (for others' trainers)
 
 
 class Constant(nn.Module):
