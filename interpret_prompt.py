@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import clip
 import qprompt
 from clip.simple_tokenizer import SimpleTokenizer
+from dassl.engine.results import trained_with
 from dassl.utils import UserError, load_checkpoint
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     )
     parser.add_argument("fpath", help="checkpoint (model.pth.tar-50) or packed prompt")
     parser.add_argument("topk", type=int, help="number of words for each vector")
-    parser.add_argument("--backbone", help="default: what a packed prompt says, else ViT-B/16")
+    parser.add_argument("--backbone", help="default: the one that was trained on, else ViT-B/16")
     args = parser.parse_args()
     try:
         ctx, backbone = read_context(args.fpath)
@@ -41,6 +42,8 @@ def read_context(path: str) -> tuple[Tensor, str]:
         backbone = qprompt.read_metadata(path).get("backbone", backbone)
         state = qprompt.unpack(path)
     else:
+        if run := trained_with(path):
+            backbone = run["MODEL"]["BACKBONE"]["NAME"]
         checkpoint = load_checkpoint(path)
         state = checkpoint.get("state_dict", checkpoint)
     state = {name.removeprefix("prompt_learner."): tensor for name, tensor in state.items()}

@@ -60,4 +60,9 @@ def load(
     """
     precision = "fp32" if torch.device(device).type == "cpu" else "fp16"
     model = CLIP(weights.load(name, precision, device)).eval()
-    return model, open_clip.image_transform(model.visual.input_resolution, is_train=False)
+    return model, _transform(model.visual.input_resolution)
+
+
+def _transform(n_px: int) -> Callable[[Any], torch.Tensor]:
+    """Return the transform of the images that a model with inputs of ``n_px`` pixels takes."""
+    return open_clip.image_transform(n_px, is_train=False)

@@ -12,7 +12,8 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.transformer import ResidualAttentionBlock
+from open_clip.transformer import LayerNormFp32 as LayerNorm  # noqa: F401 (for others' trainers)
+from open_clip.transformer import QuickGELU  # noqa: F401 (for others' trainers)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,7 +35,7 @@ from clip.weights import build
 DESIGN = {"trainer", "vision_depth", "vision_ctx", "language_depth", "language_ctx", "maple_length"}
 
 
-class Block(ResidualAttentionBlock):
+class Block(open_clip.transformer.ResidualAttentionBlock):
     """A residual attention block on tokens (length, n, width).
 
     Args:
@@ -48,7 +49,7 @@ class Block(ResidualAttentionBlock):
 
     VPT_shallow: nn.Parameter | None
 
-    def __init__(self, block: ResidualAttentionBlock, causal: bool) -> None:
+    def __init__(self, block: open_clip.transformer.ResidualAttentionBlock, causal: bool) -> None:
         nn.Module.__init__(self)
         for name, part in block.named_children():
             self.add_module(name, part)

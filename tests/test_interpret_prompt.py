@@ -1,5 +1,6 @@
 """interpret_prompt.py, in this process."""
 
+import json
 import sys
 
 import pytest
@@ -29,15 +30,18 @@ def ctx():
 
 
 def test_checkpoints(interpret, ctx, tmp_path):
-    path = tmp_path / "model.pth.tar-2"
+    path = tmp_path / "prompt_learner/model.pth.tar-2"
+    path.parent.mkdir()
     expected = [
         f"{i}: ['{word}</w>'] ['0.0000']" for i, word in enumerate(["photo", "three", "zero"], 1)
     ]
     for name, value in (("ctx", ctx), ("prompt_learner.ctx", ctx)):
         torch.save({"state_dict": {name: value}}, path)
         assert interpret(path, 1, "--backbone", "tiny") == expected
+    record = {"config": {"MODEL": {"BACKBONE": {"NAME": "tiny"}}}}
+    tmp_path.joinpath("config.json").write_text(json.dumps(record))
     torch.save({"state_dict": {"ctx": ctx[:, None]}}, path)  # a context for each class
-    assert interpret(path, 1, "--backbone", "tiny")[2:4] == [
+    assert interpret(path, 1)[2:4] == [
         "Class 1",
         "1: ['three</w>'] ['0.0000']",
     ]

@@ -14,6 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner, count_tokens
 from trainers.prompted import PromptedCLIP
+from trainers.upstream import TextEncoder, load_clip_to_cpu  # noqa: F401 (for others' trainers)
 
 BOTTLENECK = 16  # section 3.2: the hidden layer is 16 times narrower than the image features
 

@@ -13,6 +13,7 @@ from trainers.compact import CompactTrainer, Constant
 from trainers.context import ContextLearner
 from trainers.layers import check_depth
 from trainers.prompted import PromptedCLIP
+from trainers.upstream import load_clip_to_cpu  # noqa: F401 (for others' trainers)
 
 
 class MultiModalPromptLearner(ContextLearner):

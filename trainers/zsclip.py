@@ -12,6 +12,7 @@ from trainers.base import load_backbone, resolve_precision
 from trainers.features import FrozenFeatures
 from trainers.prompted import FixedTextCLIP
 from trainers.templates import IMAGENET_TEMPLATES_SELECT, encode_templates, template_features
+from trainers.upstream import CUSTOM_TEMPLATES, load_clip_to_cpu  # noqa: F401 (for others' trainers)
 
 
 @TRAINER_REGISTRY.register()

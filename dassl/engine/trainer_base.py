@@ -5,6 +5,9 @@ from __future__ import annotations
 import os.path as osp
 import time
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
 from typing import Any
 
 import torch
@@ -38,7 +41,7 @@ class TrainerBase:
         ignored_keys: endings of tensor names that are neither saved nor loaded, because they
             follow from the class names of a run and not from its training.
         epochs_done: epochs that the current weights were trained for; None before training.
-        weights_path: file that :meth:`load_model` took the weights from.
+        weights_path: file that :meth:`load_model` took the weights from; None: not known.
         other_epoch: the epoch that :meth:`load_model` was asked for, where it would have chosen
             another checkpoint itself.
         batch_share: the fraction of a batch's images that this process has.
@@ -48,6 +51,11 @@ class TrainerBase:
     model: Any
     ignored_keys: tuple[str, ...] = ()
     scaler: torch.amp.GradScaler | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "load_model" in vars(cls):
+            cls.load_model = _remembering(cls.load_model)  # type: ignore[method-assign]
 
     def __init__(self) -> None:
         self._models: dict[str, nn.Module] = OrderedDict()
@@ -171,17 +179,22 @@ class TrainerBase:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
         for name in self.get_model_names():
-            path = find_checkpoint(osp.join(directory, name), epoch)
-            self.other_epoch = epoch if path != find_checkpoint(osp.join(directory, name)) else None
-            checkpoint = load_checkpoint(path)
-            self.epochs_done = checkpoint.get("epoch")
-            self.weights_path = path
+            path, checkpoint = self._remember(osp.join(directory, name), epoch)
             print(f'Loading weights to {name} from "{path}" (epoch = {self.epochs_done})')
             missing, unexpected = load_weights(
                 self._models[name], checkpoint.get("state_dict"), path, self.ignored_keys
             )
             print(f"* missing keys: {summarize(missing)}")
             print(f"* unexpected keys: {summarize(unexpected)}")
+
+    def _remember(self, folder: str, epoch: int | None) -> tuple[str, dict[str, Any]]:
+        """Find a checkpoint, remember where the weights are from, and return path and content."""
+        path = find_checkpoint(folder, epoch)
+        checkpoint = load_checkpoint(path)
+        self.other_epoch = epoch if path != find_checkpoint(folder) else None
+        self.epochs_done = checkpoint.get("epoch")
+        self.weights_path = path
+        return path, checkpoint
 
     # ---- steps
 
@@ -287,3 +300,19 @@ class TrainerBase:
     def run_summary(self) -> dict[str, Any]:
         """Return further entries for results.json; subclasses add to those of ``super()``."""
         return {}
+
+
+def _remembering(load_model: Callable[..., None]) -> Callable[..., None]:
+    """A trainer's own ``load_model``, after which it is known what was loaded."""
+
+    @wraps(load_model)
+    def remembering(self: TrainerBase, directory: str, epoch: int | None = None) -> None:
+        self.weights_path = None
+        load_model(self, directory, epoch)
+        if directory and self.weights_path is None:
+            self.epochs_done = self.other_epoch = None
+            with suppress(FileNotFoundError, CheckpointError):  # it may have files of its own
+                for name in self.get_model_names():
+                    self._remember(osp.join(directory, name), epoch)
+
+    return remembering

@@ -47,6 +47,71 @@ class EpochLR(LRScheduler):
             group["lr"] = lr
 
 
+class _WarmupScheduler(EpochLR):
+    """``lr_at`` for the first ``warmup_epoch`` epochs, then ``successor`` from its start.
+
+    For code that puts its schedule together itself; :func:`build_lr_scheduler` needs none.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        successor: LRScheduler,
+        warmup_epoch: int,
+        lr_at: Callable[[float, int], float],
+    ) -> None:
+        self.successor = successor
+        self.warmup_epoch = warmup_epoch
+        super().__init__(optimizer, lr_at)
+
+    def get_lr(self) -> list[Any]:
+        warm = self.last_epoch < self.warmup_epoch
+        return super().get_lr() if warm else self.successor.get_last_lr()
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go to the next epoch, of the warm-up or of the successor."""
+        if self.last_epoch < self.warmup_epoch:
+            super().step()
+        else:
+            self.successor.step()
+            self._last_lr = self.successor.get_last_lr()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch and the state of the successor."""
+        return {**super().state_dict(), "successor": self.successor.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go to the epoch of a state, and set the learning rates that belong to it."""
+        self.successor.load_state_dict(state_dict["successor"])
+        super().load_state_dict(state_dict)
+
+
+class ConstantWarmupScheduler(_WarmupScheduler):
+    """The learning rate ``cons_lr`` for ``warmup_epoch`` epochs, then that of ``successor``."""
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        successor: LRScheduler,
+        warmup_epoch: int,
+        cons_lr: float,
+    ) -> None:
+        super().__init__(optimizer, successor, warmup_epoch, _constant(cons_lr))
+
+
+class LinearWarmupScheduler(_WarmupScheduler):
+    """From ``min_lr`` in ``warmup_epoch`` equal steps to the learning rate of ``successor``."""
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        successor: LRScheduler,
+        warmup_epoch: int,
+        min_lr: float,
+    ) -> None:
+        super().__init__(optimizer, successor, warmup_epoch, _linear(warmup_epoch, min_lr))
+
+
 def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: CfgNode) -> EpochLR:
     """Build the scheduler that optim_cfg.LR_SCHEDULER names, with its warm-up.
 
@@ -66,16 +131,22 @@ def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: CfgNode) -> 
     if warmup:
         check_choice("OPTIM.WARMUP_TYPE", optim_cfg.WARMUP_TYPE, ("constant", "linear"))
     constant = optim_cfg.WARMUP_TYPE == "constant"
+    cons_lr, min_lr = optim_cfg.WARMUP_CONS_LR, optim_cfg.WARMUP_MIN_LR
+    warm = _constant(cons_lr) if constant else _linear(warmup, min_lr)
     shift = warmup if optim_cfg.WARMUP_RECOUNT else 0
 
     def lr_at(base_lr: float, epoch: int) -> float:
-        if epoch >= warmup:
-            return base_lr * factor(epoch - shift)
-        if constant:
-            return optim_cfg.WARMUP_CONS_LR
-        return base_lr * epoch / warmup if epoch else optim_cfg.WARMUP_MIN_LR
+        return warm(base_lr, epoch) if epoch < warmup else base_lr * factor(epoch - shift)
 
     return EpochLR(optimizer, lr_at)
+
+
+def _constant(cons_lr: float) -> Callable[[float, int], float]:
+    return lambda base_lr, epoch: cons_lr
+
+
+def _linear(warmup: int, min_lr: float) -> Callable[[float, int], float]:
+    return lambda base_lr, epoch: base_lr * epoch / warmup if epoch else min_lr
 
 
 def _factor(cfg: CfgNode) -> Callable[[int], float]:

@@ -19,6 +19,7 @@ from dassl.config import get_cfg_default  # Base
 from dassl.config import clean_cfg, cfg_default  # Dassl's own scripts
 from dassl.data import DataManager, DatasetWrapper  # Base, MVLPT
 from dassl.data.data_manager import DataManager, DatasetWrapper, build_data_loader  # UPL, MVLPT
+from dassl.data.data_manager import build_transform  # active learning of prompts
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset  # Base
 from dassl.data.datasets.base_dataset import DatasetBase, Datum  # UPL
 from dassl.data.datasets.build import DATASET_REGISTRY, build_dataset  # UPL
@@ -36,13 +37,16 @@ from dassl.evaluation import build_evaluator  # UPL
 from dassl.evaluation.build import EVALUATOR_REGISTRY, build_evaluator  # UPL
 from dassl.evaluation.evaluator import Classification  # UPL
 from dassl.metrics import compute_accuracy  # Base
+from dassl.metrics.accuracy import compute_accuracy  # federated and unlearning forks
 from dassl.metrics import compute_distance_matrix  # active learning of prompts
 from dassl.modeling import build_backbone, build_head, build_network  # forks of the engine
 from dassl.modeling.ops.utils import create_onehot, sharpen_prob  # pseudo-labels for CLIP
 from dassl.modeling.ops.utils import ema_model_update, linear_rampup, sigmoid_rampup  # teachers
 from dassl.optim import build_lr_scheduler, build_optimizer  # Base
 from dassl.optim.lr_scheduler import build_lr_scheduler  # UPL
+from dassl.optim.lr_scheduler import ConstantWarmupScheduler, LinearWarmupScheduler  # multi-label
 from dassl.optim.optimizer import build_optimizer  # DePT
+from dassl.optim.radam import RAdam  # forks with an optimizer file of their own
 from dassl.utils import Registry, check_availability  # PromptFL
 from dassl.utils import collect_env_info, set_random_seed, setup_logger  # Base
 from dassl.utils import check_isfile, listdir_nohidden, read_image  # Base

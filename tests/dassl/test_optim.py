@@ -6,6 +6,7 @@ from torch import nn
 
 from dassl.config import get_cfg_default
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.optim.lr_scheduler import ConstantWarmupScheduler, LinearWarmupScheduler
 from dassl.utils import UnknownNameError
 
 
@@ -64,6 +65,9 @@ def test_schedules_agree_with_torch(name, warmup, kind, recount):
     head = [1e-5] * warmup if kind == "constant" else linear
     tail = expected[: 9 - warmup] if recount else expected[warmup:]
     assert rates == pytest.approx(head + tail, abs=1e-12)
+    if recount:
+        warm_up = {"constant": ConstantWarmupScheduler, "linear": LinearWarmupScheduler}[kind]
+        assert torch_curve(lambda o: warm_up(o, oracle(o), warmup, 1e-5)) == pytest.approx(rates)
 
 
 def test_coop_setting():
@@ -84,6 +88,34 @@ def test_state_is_plain_and_restores():
     sched.load_state_dict({"last_epoch": 4})
     assert optim.param_groups[0]["lr"] == pytest.approx(0.05)
     assert sched.get_last_lr() == [optim.param_groups[0]["lr"]]
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_the_state_of_a_warm_up_restores(epochs, tmp_path):
+    def start():
+        optim = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optim, 8)
+        return optim, LinearWarmupScheduler(optim, cosine, 2, 1e-5)
+
+    def go_on(optim, sched):
+        rates = []
+        for _ in range(4):
+            optim.step()
+            sched.step()
+            rates.append(optim.param_groups[0]["lr"])
+        return rates
+
+    optim, sched = start()
+    for _ in range(epochs):
+        optim.step()
+        sched.step()
+    states = {"optim": optim.state_dict(), "sched": sched.state_dict()}
+    torch.save(states, tmp_path / "states")
+    states = torch.load(tmp_path / "states", weights_only=True)
+    again, sched_again = start()
+    again.load_state_dict(states["optim"])
+    sched_again.load_state_dict(states["sched"])
+    assert go_on(again, sched_again) == pytest.approx(go_on(optim, sched))
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,23 @@ def correct(trainer, capsys):
     return int(re.search(r"\* correct: ([\d,]+)", capsys.readouterr().out)[1].replace(",", ""))
 
 
+# as forks of UPL, ProText, active learning and domain adaptation import them
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("trainers.coop", "load_clip_to_cpu, TextEncoder"),
+        ("trainers.cocoop", "load_clip_to_cpu, TextEncoder"),
+        ("trainers.maple", "load_clip_to_cpu"),
+        ("trainers.zsclip", "load_clip_to_cpu, CUSTOM_TEMPLATES"),
+        ("trainers.imagenet_templates", "IMAGENET_TEMPLATES, IMAGENET_TEMPLATES_SELECT"),
+        ("clip.clip", "_transform, available_models, load, tokenize"),
+        ("clip.model", "CLIP, LayerNorm, QuickGELU, build_model, convert_weights"),
+    ],
+)
+def test_their_imports(module, names):
+    exec(f"from {module} import {names}", {})
+
+
 @pytest.mark.parametrize("own", ["CoOp", "QMaPLe"])
 def test_checkpoints_go_both_ways(repositories, digits, own, tmp_path, capsys):
     fork, plain = f"{own}Fork", f"{own.removeprefix('Q')}Fork"
@@ -158,14 +175,15 @@ def test_their_data_set(repositories, digits, tmp_path):
 
 
 def test_their_script(repositories, digits, monkeypatch, tmp_path):
-    """Upstream's train.py trains and evaluates their trainers and ours, plain and quantized."""
+    """Upstream's train.py trains and evaluates their trainers and ours, epoch by epoch."""
     monkeypatch.chdir(UPSTREAM.parents[2])
 
     def run(trainer, config, out, *flags):
         command = ["--root", digits, "--seed", "1", "--output-dir", str(tmp_path / out), *flags]
         command += ["--dataset-config-file", "configs/datasets/digits.yaml", "--trainer", trainer]
-        command += ["--config-file", f"configs/trainers/{config}/tiny.yaml", "OPTIM.MAX_EPOCH", "1"]
-        command += ["DATASET.NUM_SHOTS", "1", "DATASET.SUBSAMPLE_CLASSES", "base"]
+        command += ["--config-file", f"configs/trainers/{config}/tiny.yaml", "OPTIM.MAX_EPOCH", "2"]
+        command += ["TRAIN.CHECKPOINT_FREQ", "1", "DATASET.NUM_SHOTS", "1"]
+        command += ["DATASET.SUBSAMPLE_CLASSES", "base"]
         monkeypatch.setattr(sys, "argv", ["train.py", *command])
         stdout = sys.stdout
         try:
@@ -173,14 +191,24 @@ def test_their_script(repositories, digits, monkeypatch, tmp_path):
         finally:
             sys.stdout.close()  # the log file; upstream leaves that to the end of the process
             sys.stdout = stdout
-        return json.loads((tmp_path / out / "results.json").read_text())
+        return {
+            file.stem: json.loads(file.read_text())
+            for file in tmp_path.joinpath(out).glob("results*.json")
+        }
 
     with repositories.ours():
         importlib.import_module("trainers.coop_fork")
         for trainer, config in (("CoOpFork", "CoOp"), ("QCoOp", "QCoOp")):
-            trained = run(trainer, config, trainer)
-            flags = ["--eval-only", "--model-dir", str(tmp_path / trainer), "--load-epoch", "1"]
-            assert run(trainer, config, f"{trainer}-test", *flags)["metrics"] == trained["metrics"]
+            trained = run(trainer, config, trainer)["results"]
+            flags = ["--eval-only", "--model-dir", str(tmp_path / trainer), "--load-epoch"]
+            for epoch in ("2", "1"):
+                tested = run(trainer, config, f"{trainer}-test", *flags, epoch)
+            assert tested["results"]["metrics"] == trained["metrics"]
+            assert {name: record["epoch"] for name, record in tested.items()} == {
+                "results": 2,
+                "results-epoch1": 1,
+            }
+            assert all(record["trained_with"] == trained["config"] for record in tested.values())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

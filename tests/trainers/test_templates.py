@@ -19,6 +19,15 @@ def test_the_lists_are_those_of_the_papers():
     assert all(t.count("{}") == 1 for t in IMAGENET_TEMPLATES + IMAGENET_TEMPLATES_SELECT)
 
 
+def test_templates_of_the_data_sets_as_others_import_them():
+    from datasets import EuroSAT
+    from trainers.zsclip import CUSTOM_TEMPLATES
+
+    assert CUSTOM_TEMPLATES["EuroSAT"] == EuroSAT.template
+    assert all(template.format("dog") for template in CUSTOM_TEMPLATES.values())
+    assert len(CUSTOM_TEMPLATES) > 15 and "Eurosat" not in CUSTOM_TEMPLATES
+
+
 def mean_feature(plain, name, templates):
     """The mean of normalised features of all 77 positions, normalised again."""
     tokens = clip.tokenize([t.format(name.replace("_", " ")) for t in templates])
