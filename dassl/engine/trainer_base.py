@@ -20,7 +20,14 @@ from dassl.utils import (
     save_checkpoint,
     tolist_if_not,
 )
-from dassl.utils.checkpoint import CheckpointError, can_resume, find_checkpoint, summarize
+from dassl.utils.checkpoint import (
+    CheckpointError,
+    can_resume,
+    check_run_folder,
+    find_checkpoint,
+    summarize,
+)
+from dassl.utils.restore import unchanged_on_error
 from dassl.utils.scalars import ScalarWriter
 
 Names = str | list[str] | None
@@ -58,7 +65,7 @@ class TrainerBase:
         self.other_epoch: int | None = None
         self.batch_share = 1 / distributed.world_size()
         self._writer: ScalarWriter | None = None
-        self._birth = time.time()
+        self._birth = time.monotonic()
         self._in_training = False
         self._trained = False
 
@@ -126,7 +133,7 @@ class TrainerBase:
         return bool(names) and all(can_resume(osp.join(directory, name)) for name in names)
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Restore all models from ``directory``, if it has checkpoints of all of them.
+        """Restore all models from ``directory``, if it has checkpoints of all of them, or none.
 
         Returns:
             The number of epochs done; 0 without checkpoints.
@@ -138,26 +145,29 @@ class TrainerBase:
             print("No checkpoint found, train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
-        epochs = {
-            resume_from_checkpoint(
-                osp.join(directory, name),
-                self._models[name],
-                self._optims[name],
-                self._scheds[name],
-                self.scaler,
-                self.ignored_keys,
-            )
-            for name in self.get_model_names()
-        }
-        if len(epochs) > 1:
-            raise CheckpointError(
-                f'The models in "{directory}" were saved at different epochs ({sorted(epochs)}): '
-                f'write "model.pth.tar-{min(epochs)}" into each file "checkpoint" there'
-            )
+        others = [*self._optims.values(), *self._scheds.values(), self.scaler]
+        with unchanged_on_error(self._models.values(), *others):
+            epochs = {
+                resume_from_checkpoint(
+                    osp.join(directory, name),
+                    self._models[name],
+                    self._optims[name],
+                    self._scheds[name],
+                    self.scaler,
+                    self.ignored_keys,
+                )
+                for name in self.get_model_names()
+            }
+            if len(epochs) > 1:
+                raise CheckpointError(
+                    f'The models in "{directory}" were saved at different epochs '
+                    f'({sorted(epochs)}): write "model.pth.tar-{min(epochs)}" into each file '
+                    '"checkpoint" there'
+                )
         return epochs.pop()
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load the weights of all models, and print which names were missing or unexpected.
+        """Load the weights of all models or none; print which names were missing or unexpected.
 
         Args:
             directory: the output directory of the run that trained them; empty: do nothing.
@@ -166,22 +176,27 @@ class TrainerBase:
         Raises:
             FileNotFoundError: there is no such checkpoint; the message lists those that exist.
             CheckpointError: it cannot be read or does not fit.
+            UserError: ``directory`` is a file, or a folder of checkpoints within that of a run.
         """
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
-        for name in self.get_model_names():
-            path = find_checkpoint(osp.join(directory, name), epoch)
-            self.other_epoch = epoch if path != find_checkpoint(osp.join(directory, name)) else None
-            checkpoint = load_checkpoint(path)
-            self.epochs_done = checkpoint.get("epoch")
-            self.weights_path = path
-            print(f'Loading weights to {name} from "{path}" (epoch = {self.epochs_done})')
-            missing, unexpected = load_weights(
-                self._models[name], checkpoint.get("state_dict"), path, self.ignored_keys
-            )
-            print(f"* missing keys: {summarize(missing)}")
-            print(f"* unexpected keys: {summarize(unexpected)}")
+        loaded = self.epochs_done, self.weights_path, self.other_epoch
+        with unchanged_on_error(self._models.values()):
+            for name in self.get_model_names():
+                check_run_folder(directory)
+                folder = osp.join(directory, name)
+                path = find_checkpoint(folder, epoch)
+                checkpoint = load_checkpoint(path)
+                epochs_done = checkpoint.get("epoch")
+                loaded = epochs_done, path, epoch if path != find_checkpoint(folder) else None
+                print(f'Loading weights to {name} from "{path}" (epoch = {epochs_done})')
+                missing, unexpected = load_weights(
+                    self._models[name], checkpoint.get("state_dict"), path, self.ignored_keys
+                )
+                print(f"* missing keys: {summarize(missing)}")
+                print(f"* unexpected keys: {summarize(unexpected)}")
+        self.epochs_done, self.weights_path, self.other_epoch = loaded
 
     # ---- steps
 
