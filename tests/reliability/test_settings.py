@@ -8,7 +8,6 @@ The long form tries all of them:
 import contextlib
 import io
 import math
-import random
 import shutil
 import signal
 import warnings
@@ -127,11 +126,9 @@ def start(data_root, monkeypatch, tmp_path):
     signal.signal(signal.SIGALRM, previous)
 
 
-@pytest.mark.parametrize("number", [40, pytest.param(None, marks=pytest.mark.slow)])
-def test_any_value_trains_or_ends_in_one_line(start, number):
-    chosen = list(cases())
-    if number:
-        chosen = random.Random(0).sample(chosen, number)
+@pytest.mark.parametrize("step", [21, pytest.param(1, marks=pytest.mark.slow)])
+def test_any_value_trains_or_ends_in_one_line(start, step):
+    chosen = list(cases())[::step]
     faults, outcomes = {}, Counter()
     for case in chosen:
         try:
