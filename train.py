@@ -26,9 +26,11 @@ from dassl.utils import (
     exit_on_signals,
     hold,
     log_to,
+    message,
     print_anything,
     set_random_seed,
 )
+from dassl.utils.checkpoint import reason
 from sweeps import SweepError
 from trainers.features import FeatureCache
 from trainers.settings import take_settings
@@ -108,7 +110,7 @@ def run(args: argparse.Namespace, cache: Cache | None = None) -> None:
         distributed.process_group(cfg.USE_CUDA),
         hold(folder, required=False),
         log_to(folder),
-        gpu_missing(cfg),
+        machine_too_small(cfg),
     ):
         set_random_seed(cfg.SEED)
         use_cuda = choose_device(cfg).type == "cuda"
@@ -130,11 +132,18 @@ def run(args: argparse.Namespace, cache: Cache | None = None) -> None:
 
 
 @contextmanager
-def gpu_missing(cfg: CfgNode) -> Iterator[None]:
-    """Say so in one line where a trainer's own ``.cuda()`` finds no GPU."""
+def machine_too_small(cfg: CfgNode) -> Iterator[None]:
+    """Say so in one line where memory ends, or a trainer's own ``.cuda()`` finds no GPU."""
     try:
         yield
-    except (AssertionError, RuntimeError) as error:
+    except (AssertionError, MemoryError, RuntimeError) as error:
+        kinds = (MemoryError, torch.cuda.OutOfMemoryError)
+        if isinstance(error, kinds) or "can't allocate memory" in str(error):
+            raise UserError(
+                f"{cfg.TRAINER.NAME} needs more memory than there is "
+                f"({reason(error)}): lower DATALOADER.TRAIN_X.BATCH_SIZE, "
+                "DATALOADER.TEST.BATCH_SIZE or MODEL.TEXT_CHUNK"
+            ) from error
         if torch.cuda.is_available() or not re.search("CUDA|NVIDIA", str(error)):
             raise
         raise UserError(
@@ -152,7 +161,9 @@ def run_unless_finished(argv: Sequence[str], cache: Cache) -> None:
     args = parse_args(argv)
     cfg = setup_cfg(args)
     record = osp.join(cfg.OUTPUT_DIR, "results.json")
-    results.check_same_run(record, cfg)
+    # an evaluation can leave a record of the same configuration, of a run that was never finished
+    fields = {} if args.eval_only else {"weights": None}
+    results.check_same_run(record, cfg, **fields)
     if not osp.exists(record):
         run(args, cache)
 
@@ -203,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             else:
                 run(args)
     except USER_ERRORS as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message(error)}")
 
 
 if __name__ == "__main__":

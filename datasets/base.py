@@ -12,6 +12,7 @@ from PIL import Image
 
 from dassl.data.datasets import DatasetBase
 from dassl.utils import Cache, OutputDirError, UserError, get_or_make, mkdir_if_missing
+from dassl.utils.files import writing
 
 from .fewshot import few_shot, subsample_classes
 from .lists import read_shots
@@ -204,12 +205,15 @@ def write_images(folder: str, images: Iterator[tuple[str, Image.Image]]) -> None
     """
     parent = os.path.dirname(folder)
     mkdir_if_missing(parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".images-") as scratch:
+    with writing(folder):
+        made = tempfile.TemporaryDirectory(dir=parent, prefix=".images-")
+    with made as scratch:
         whole = os.path.join(scratch, "images")
         for path, image in images:
             target = os.path.join(whole, path)
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            image.save(target)
+            with writing(target):
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                image.save(target)
         try:
             os.rename(whole, folder)
         except OSError:  # another process was first: its folder is whole, and holds the same

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from unicodedata import normalize
 
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import short_repr
@@ -148,6 +149,9 @@ class Folder(SplitDataset):
     def _classnames(self, labels: Sequence[str]) -> dict[str, str]:
         path = self.path("classnames.json")
         given = read_valid_json(path) if os.path.isfile(path) else {}
+        if isinstance(given, dict):  # folders are as on the disk that they were made on
+            spelling = {normalize("NFC", label): label for label in labels}
+            given = {spelling.get(normalize("NFC", key), key): name for key, name in given.items()}
         if not isinstance(given, dict) or not given.keys() <= set(labels):
             raise SplitError(
                 f"{path} must map classes to their names; the classes are {short_repr(labels)}"
@@ -157,6 +161,7 @@ class Folder(SplitDataset):
             name = given.get(label, label.replace("_", " "))
             if not isinstance(name, str) or not name.strip():
                 raise SplitError(f"{label!r} has the name {name!r}: give another one in {path}")
+            name = normalize("NFC", name)
             if name in label_of:
                 raise SplitError(
                     f"{label_of[name]!r} and {label!r} are both called {name!r}: rename one, or "

@@ -8,6 +8,14 @@
 # The tests of the library alone, under another torch (unset: the newest) or Python (unset: python3):
 #     TORCH=1.13.1 PYTHON=python3.11 bash scripts/test.sh --library-only
 
+for argument in "$@"; do # before anything is installed
+    file=${argument%%::*}
+    if [[ $file == tests/* && ! -e $(dirname "$0")/../$file ]]; then
+        echo "error: there is no $file" >&2
+        exit 2
+    fi
+done
+
 if [[ ${1:-} == --library-only ]]; then
     shift
     set -euo pipefail

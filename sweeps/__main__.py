@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import math
 import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from sweeps import PROTOCOLS, TRANSFER, SweepError
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 CONFIGS = Path(__file__).parents[1] / "configs"
+MAX_BITS = 8  # as qprompt has it
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,6 +46,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for command in commands.choices.values():
         _add_launcher(command)
     args = parser.parse_args(argv)
+    if len(getattr(args, "opts", None) or ()) % 2:
+        parser.error(f"argument --opts: takes KEY VALUE pairs, and {args.opts[-1]} has no value")
+    if hasattr(args, "shots"):  # texts, where SHOTS says them
+        try:
+            args.shots = [_from(1)(str(number)) for number in args.shots]
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"argument --shots, or SHOTS: {error}")
     for trainer in getattr(args, "trainers", None) or ():
         if args.config:
             try:
@@ -65,9 +74,9 @@ def _add_grid(command: argparse.ArgumentParser, positional: Sequence[str] = ()) 
     lists: dict[str, dict[str, Any]] = {
         "trainers": {"type": _trainer},
         "datasets": {"type": _dataset},
-        "shots": {"type": int, "default": [_number(n) for n in env("SHOTS", "").split()]},
-        "seeds": {"type": int},
-        "bits": {"type": int},
+        "shots": {"type": _from(1), "default": env("SHOTS", "").split()},
+        "seeds": {"type": _from(0)},
+        "bits": {"type": _from(1, MAX_BITS)},
     }
     for name in positional:
         nargs = "*" if name == "bits" else 1
@@ -85,7 +94,7 @@ def _add_grid(command: argparse.ArgumentParser, positional: Sequence[str] = ()) 
 def _add_context(command: argparse.ArgumentParser) -> None:
     """What CoOp's scripts have, and its folders are named after."""
     env, add = os.environ.get, command.add_argument
-    add("--nctx", type=int, default=env("NCTX") or None, help="context vectors")
+    add("--nctx", type=_from(1), default=env("NCTX") or None, help="context vectors")
     csc, ctp = ("False", "True"), ("end", "middle", "front")
     add("--csc", type=lambda v: _known(v, csc), default=env("CSC") or None, help=" or ".join(csc))
     add("--ctp", type=lambda v: _known(v, ctp), default=env("CTP") or None, help=" or ".join(ctp))
@@ -116,8 +125,16 @@ def _known(name: str, names: Sequence[str]) -> str:
     return name
 
 
-def _number(text: str) -> int | str:
-    return int(text) if text.isdigit() else text  # the grid names what is no number
+def _from(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """Return what turns a text into a whole number of a range."""
+
+    def number(text: str) -> int:
+        allowed = f"{least} or more" if most == math.inf else f"from {least} to {most}"
+        if not re.fullmatch("-?[0-9]+", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f'must be a whole number {allowed}, got "{text}"')
+        return int(text)
+
+    return number
 
 
 def _add_launcher(command: argparse.ArgumentParser) -> None:
@@ -126,12 +143,12 @@ def _add_launcher(command: argparse.ArgumentParser) -> None:
     add("--root", type=home, default=env("DATA", "data"), help="folder of the data sets")
     add("--output", type=home, default=env("OUTPUT", "output"), help="folder of the results")
     add("--dry-run", action="store_true", help="print the commands and run nothing")
-    add("--jobs", type=int, metavar="N", help="how many go side by side (Slurm: at most)")
+    add("--jobs", type=_from(1), metavar="N", help="how many go side by side (Slurm: at most)")
     add("--launcher", choices=("process", "slurm"), default="process")
     add("--partition", help="Slurm: partition")
-    add("--minutes", type=int, default=240, help="Slurm: time limit of a job")
-    add("--gpus", type=int, default=1, help="Slurm: GPUs of a job")
-    add("--cpus", type=int, default=8, help="Slurm: cores of a job")
+    add("--minutes", type=_from(1), default=240, help="Slurm: time limit of a job")
+    add("--gpus", type=_from(0), default=1, help="Slurm: GPUs of a job")
+    add("--cpus", type=_from(1), default=8, help="Slurm: cores of a job")
 
 
 def _sweep(args: argparse.Namespace) -> str:
@@ -142,9 +159,7 @@ def _sweep(args: argparse.Namespace) -> str:
 
     given = {"protocol": args.command, **vars(args)}
     node = {f.name: given[f.name] for f in fields(Grid) if given.get(f.name)}
-    if len(words := node.pop("opts", [])) % 2:
-        raise SweepError(f"--opts takes KEY VALUE pairs, and {words[-1]} has no value")
-    if words:
+    if words := node.pop("opts", []):
         opts = dict(zip(words[::2], words[1::2], strict=True))
         name = ",".join(f"{key}={value}" for key, value in opts.items())
         node["variants"] = {re.sub(r"[^A-Za-z0-9.,=+-]", "-", name): opts}
@@ -178,8 +193,6 @@ def launch(args: argparse.Namespace) -> bool:
     from sweeps.grid import read_grids, write_grids
     from sweeps.jobs import expand
 
-    if args.jobs is not None and args.jobs < 1:
-        raise SweepError(f"--jobs must be 1 or more, got {args.jobs}")
     grids = read_grids(_sweep(args))
     jobs = expand(grids, args.root, args.output)
     if args.dry_run:
@@ -218,14 +231,14 @@ def launch(args: argparse.Namespace) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    from dassl.utils import UserError, exit_on_signals, print_anything
+    from dassl.utils import UserError, exit_on_signals, message, print_anything
 
     print_anything()
     try:
         with exit_on_signals():
             sys.exit(not launch(args))
     except (OSError, SweepError, UserError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message(error)}")
 
 
 if __name__ == "__main__":

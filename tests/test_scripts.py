@@ -96,7 +96,11 @@ def test_a_dot_venv_of_the_users_own_is_kept(run, tmp_path):
     [
         (("QCoop", "digits", "1"), 2, 'there is no "QCoop", but QCoCoOp'),
         (("QCoOp", "digit", "1"), 2, 'there is no "digit", but digits'),
-        (("QCoOp", "digits", "one"), 2, "invalid int value: 'one'"),
+        (("QCoOp", "digits", "one"), 2, 'SEED: must be a whole number 0 or more, got "one"'),
+        ((*ARGUMENTS, "2", "9"), 2, 'BITS: must be a whole number from 1 to 8, got "9"'),
+        ((*ARGUMENTS, "--shots", "0"), 2, '--shots: must be a whole number 1 or more, got "0"'),
+        ((*ARGUMENTS, "--jobs", "0"), 2, '--jobs: must be a whole number 1 or more, got "0"'),
+        ((*ARGUMENTS, "--opts", "OPTIM.LR"), 2, "OPTIM.LR has no value"),
         (("QCoOp", "digits"), 2, "required: SEED"),
         ((*ARGUMENTS, "--config", "tinny"), 2, 'for QCoOp there is no "tinny", but tiny'),
         (("--help",), 0, "usage"),
@@ -106,6 +110,15 @@ def test_arguments_are_checked_before_anything_is_installed(run, arguments, code
     done, did = run(*arguments, active=False)
     assert done.returncode == code and did == []
     assert message in done.stdout + done.stderr
+
+
+def test_tests_that_there_are_not_are_found_at_once(run, tmp_path):
+    done = subprocess.run(
+        ["bash", str(tmp_path / "scripts/test.sh"), "-k", "x", "tests/test_nothing.py::test"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (2, "error: there is no tests/test_nothing.py\n")
 
 
 def test_what_is_missing_is_listed(monkeypatch):

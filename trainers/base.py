@@ -18,6 +18,7 @@ from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import Cache, UserError, check_choice, get_or_make, load_pretrained_weights
+from dassl.utils.restore import unchanged_on_error
 from trainers.features import BatchFeatures, FrozenFeatures
 from trainers.named_classes import NamedClasses
 from trainers.prompted import PromptedCLIP
@@ -180,8 +181,9 @@ class PromptTrainer(TrainerX):
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load a checkpoint folder, or one packed prompt when ``directory`` is such a file."""
         if directory and directory.endswith(".safetensors"):
-            for name in self.get_model_names():
-                self.load_weights(self._models[name], directory)
+            with unchanged_on_error(self._models.values()):
+                for name in self.get_model_names():
+                    self.load_weights(self._models[name], directory)
             origin = qprompt.read_metadata(directory)
             print(f'Loaded weights from "{directory}" ({origin})')
             self.epochs_done = int(origin["epoch"]) if "epoch" in origin else None

@@ -5,8 +5,21 @@ from __future__ import annotations
 from yacs.config import CfgNode
 
 from dassl.config import extends_defaults
+from dassl.config.limits import LIMITS, numbers
 from qprompt.dassl import add_config
 from trainers.features import DEFAULT_FOLDER
+
+LIMITS.update(
+    {
+        "LOSS.T": numbers(1e-6),
+        "TRAINER.CLIPADAPTER.RATIO": numbers(0, 1),
+        "TRAINER.TIPADAPTER.AUGMENT_EPOCH": numbers(1),
+        "TRAINER.TIPADAPTER.INIT_ALPHA": numbers(0),
+        "TRAINER.TIPADAPTER.INIT_BETA": numbers(0),
+        "TRAINER.TIPADAPTER.SEARCH_SCALE": numbers(0, count=2),
+        "TRAINER.TIPADAPTER.SEARCH_STEP": numbers(1, count=2, kind=int),
+    }
+)
 
 
 @extends_defaults

@@ -14,6 +14,12 @@ def count_tokens(words: str) -> int:
     return int(clip.tokenize(words.replace("_", " ")).argmax()) - 1
 
 
+def check_tokens(key: str, number: int) -> None:
+    """Raise a UserError unless a prompt has tokens; ``key`` is what sets their number."""
+    if number < 1:
+        raise UserError(f"{key} is {number}: a prompt needs at least one token")
+
+
 class ContextLearner(nn.Module):
     """Prompts [SOS, context, class name, ".", EOS] whose context is learned.
 
@@ -49,8 +55,7 @@ class ContextLearner(nn.Module):
         class_specific: bool = False,
     ) -> None:
         super().__init__()
-        if n_ctx < 1:
-            raise UserError(f"N_CTX is {n_ctx}: a prompt learner needs at least one context token")
+        check_tokens("N_CTX", n_ctx)
         words = ctx_init.replace("_", " ").strip()
         from_words = count_tokens(words) >= n_ctx
         if not from_words:

@@ -34,7 +34,7 @@ from dassl.utils import Cache, ProgressBar, UserError, atomic_write, get_or_make
 
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
 DEFAULT_FOLDER = os.path.join(CACHE, "qprompt", "features")
-_KEY = re.compile("[0-9a-f]{32}")
+_FILE = re.compile(r"[0-9a-f]{32}\.safetensors|\.[0-9a-f]{32}\.safetensors\.\w{8}")  # or half of it
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -104,8 +104,8 @@ class FeatureCache:
         )
 
     def clear(self) -> int:
-        """Delete all features, and nothing else; return how many files there were."""
-        files = [file for file in self.folder.glob("*.safetensors") if _KEY.fullmatch(file.stem)]
+        """Delete all features, half-written ones, too, and nothing else; return their number."""
+        files = [file for file in self.folder.glob("*") if _FILE.fullmatch(file.name)]
         for file in files:
             file.unlink(missing_ok=True)
         return len(files)

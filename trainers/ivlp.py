@@ -7,7 +7,7 @@ from torch import nn
 import clip
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import PromptTrainer
-from trainers.context import ContextLearner
+from trainers.context import ContextLearner, check_tokens
 from trainers.layers import ImagePrompts, LayerPrompts, LayerwiseLearner, check_depth
 from trainers.prompted import PromptedCLIP
 
@@ -46,6 +46,7 @@ class IndependentPromptLearner(LayerwiseLearner):
     ) -> None:
         super().__init__()
         check_depth("PROMPT_DEPTH_TEXT", depth_text, clip.text_tower(backbone).transformer, 1)
+        check_tokens("N_CTX_TEXT", n_ctx_text)
         self.prompt_learner = ContextLearner(backbone, classnames, n_ctx_text, ctx_init)
         self.text_encoder = LayerPrompts(depth_text, self.prompt_learner.ctx)
         self.image_encoder = (

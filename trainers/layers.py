@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import clip
 from dassl.utils import UserError
+from trainers.context import check_tokens
 from trainers.prompted import is_frozen
 
 
@@ -78,8 +79,7 @@ class ImagePrompts(LayerPrompts):
     def __init__(self, backbone: nn.Module, n_ctx: int, depth: int) -> None:
         tower = clip.vision_tower(backbone)
         check_depth("PROMPT_DEPTH_VISION", depth, tower.transformer, 1)
-        if n_ctx < 1:
-            raise UserError(f"N_CTX_VISION is {n_ctx}: each layer needs at least one token")
+        check_tokens("N_CTX_VISION", n_ctx)
         first = _random_like(tower.class_embedding.expand(n_ctx, -1))
         super().__init__(depth, first)
         self.VPT = first

@@ -48,7 +48,8 @@ def take_settings(
         epoch: which checkpoint of a folder; None: the best, or else the last.
 
     Raises:
-        UserError: the user gave something else; the message names keys, both values and the file.
+        UserError: the command line gives something else; the message names keys, both values and
+            the file. A line says so where a configuration file did, and is not followed.
             Or neither the user nor the file says which trainer it is.
         CheckpointError, PackedFileError: a file is damaged.
     """
@@ -77,10 +78,12 @@ def take_settings(
         shapes = key.startswith(shaping) and key.rpartition(".")[2] not in TRAINING_KEYS
         if not shapes or here.get(key, value) == value:
             continue
-        if key in given or here[key] != defaults[key]:
+        if key in given:
             differing.append((key, here[key], value))
-        else:
-            assign(cfg, key, value)
+            continue
+        if here[key] != defaults[key]:
+            print(f'{key} is {json.dumps(value)}, as "{origin}" says, not {json.dumps(here[key])}')
+        assign(cfg, key, value)
     if "INPUT" not in recorded and cfg.INPUT == default.INPUT:
         warnings.warn(
             f'nothing says how images are prepared for "{origin}": INPUT keeps the defaults of '
@@ -130,6 +133,12 @@ def _of_packed_prompt(path: str) -> Settings:
         ) from error
     if not nodes:  # as version 0.1.0 packed it
         nodes = dict(run.get("TRAINER", {}))
+        if not run:
+            warnings.warn(
+                f'"{path}" does not say which settings it was trained with, as files of version '
+                "0.1.0, and lies outside its run: give its --config-file and keys",
+                stacklevel=4,
+            )
         for tensor in packed.quantized.values():
             nodes["QPROMPT"] = {**nodes.get("QPROMPT", {}), "BITS": tensor.bits}
     settings: Settings = {"TRAINER": {**nodes, "NAME": origin.get("trainer")}}

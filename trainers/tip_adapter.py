@@ -84,7 +84,14 @@ class TipAdapter(PromptTrainer):
         return {**super().run_summary(), "alpha": cache.alpha.item(), "beta": cache.beta.item()}
 
     def _set(self, **tensors: Tensor) -> None:
-        self.model.prompt_learner.load_state_dict(tensors, strict=False)
+        """Load tensors into the cache, whose other weights stay what they are."""
+        cache = self.model.prompt_learner
+        kept = {
+            name: tensor
+            for name, tensor in cache.state_dict().items()
+            if name.removeprefix("parametrizations.").partition(".")[0] not in tensors
+        }
+        cache.load_state_dict({**kept, **tensors})
 
 
 @TRAINER_REGISTRY.register()

@@ -165,6 +165,7 @@ class DataManager:
 
     Raises:
         ImageReadError: images of the data set are missing, empty or of no known format.
+        UserError: images have neither a transform nor a wrapper.
     """
 
     def __init__(
@@ -185,6 +186,11 @@ class DataManager:
             checked.update(fresh)
         tfm_train = custom_tfm_train or build_transform(cfg, is_train=True)
         tfm_test = custom_tfm_test or build_transform(cfg, is_train=False)
+        if dataset_wrapper is None and not (tfm_train and tfm_test):
+            raise UserError(
+                "INPUT.NO_TRANSFORM is True, and images as they are fit into no batch: leave it "
+                "out, or give DataManager a dataset_wrapper"
+            )
 
         def loader(items: Any, node: CfgNode, tfm: Any, is_train: bool) -> Any:
             items = items if is_train or not items else distributed.share(items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -98,6 +99,38 @@ def check_same_run(
     return has_more_epochs
 
 
+def check_same_images(path: str | os.PathLike[str], dataset: Any, cfg: CfgNode) -> None:
+    """Check that a run which goes on has the images that it was started with.
+
+    Args:
+        path: config.json, which says so unless it is missing or of version 0.1.0.
+        dataset: the data set.
+        cfg: the configuration.
+
+    Raises:
+        RunMismatchError: it has others.
+    """
+    recorded = read_json(path).get("images") if os.path.exists(path) else None
+    if recorded not in (None, digest_images(dataset, cfg.DATASET.ROOT)):
+        raise RunMismatchError(
+            f'"{path}" is of a run on other images: those of {cfg.DATASET.NAME}, or their classes '
+            "or parts, have changed since. Restore them, choose another OUTPUT_DIR, or move the "
+            "old run away"
+        )
+
+
+def digest_images(dataset: Any, root: str) -> str:
+    """Return a hash of the images of a data set: parts, paths below ``root``, labels and names."""
+    total = hashlib.blake2b(digest_size=16)
+    above = os.path.join(os.path.abspath(os.path.expanduser(root)), "")
+    for part in ("train_x", "train_u", "val", "test"):
+        total.update(f"{part}\n".encode())
+        for item in getattr(dataset, part) or ():
+            line = f"{item.impath.removeprefix(above)}\0{item.label}\0{item.classname}\n"
+            total.update(line.encode(errors="surrogateescape"))  # a path need not be UTF-8
+    return total.hexdigest()
+
+
 def _may_move(dataset: str) -> bool:
     """Whether a data set is the same one below another root; a host's own may not be registered."""
     registered = dataset in DATASET_REGISTRY.registered_names()
@@ -149,7 +182,9 @@ def _recorded(weights: str | None, file: str, key: str) -> Any:
     if not weights:
         return None
     try:
-        return read_json(os.path.join(os.path.dirname(weights), os.pardir, file))[key]
+        # not os.pardir, which leads out of the folder that a link of the user's names
+        run = os.path.dirname(os.path.dirname(os.path.abspath(weights)))
+        return read_json(os.path.join(run, file))[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -90,8 +90,8 @@ class SimpleTrainer(TrainerBase):
         """Resume if there is a checkpoint, and open the TensorBoard writer.
 
         Raises:
-            RunMismatchError: OUTPUT_DIR holds a run of another configuration; more epochs than
-                those of its checkpoints are none.
+            RunMismatchError: OUTPUT_DIR holds a run of another configuration, or on other images;
+                more epochs than those of its checkpoints are none.
             FileNotFoundError: RESUME is set, but holds no checkpoint.
             UserError: the data set has no training images, or no validation images to choose by.
         """
@@ -115,8 +115,11 @@ class SimpleTrainer(TrainerBase):
             )
         if self.cfg.SEED < 0 < self.cfg.DATASET.NUM_SHOTS:
             print("SEED is negative: each start, also after an interruption, draws other shots")
+        elif goes_on:
+            results.check_same_images(record, self.dm.dataset, self.cfg)
         if distributed.is_main():
-            write_json({"config": results.config_dict(self.cfg)}, record)
+            images = results.digest_images(self.dm.dataset, self.cfg.DATASET.ROOT)
+            write_json({"config": results.config_dict(self.cfg), "images": images}, record)
         if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is None:
             raise UserError("FINAL_MODEL best_val needs validation images, and there are none")
         self.init_writer(osp.join(self.output_dir, "tensorboard"))
@@ -235,7 +238,7 @@ class SimpleTrainer(TrainerBase):
             "config": results.config_dict(cfg),
             "irrelevant_settings": sorted(results.IRRELEVANT_SETTINGS),
             "versions": package_versions(),
-            "wall_time_s": round(time.time() - self._birth, 3),
+            "wall_time_s": round(time.monotonic() - self._birth, 3),
             "peak_memory_bytes": results.peak_memory_bytes(self.device),
             **self.run_summary(),
         }
@@ -273,12 +276,12 @@ class TrainerX(SimpleTrainer):
         # at least one line for each epoch
         print_freq = max(1, min(self.cfg.TRAIN.PRINT_FREQ, self.num_batches))
         bar = ProgressBar(batches, f"epoch [{self.epoch + 1}/{self.max_epoch}]", number)
-        end = time.time()
+        end = time.monotonic()  # a clock that is set while it trains counts for nothing
         for self.batch_idx, parts in enumerate(bar):
-            data_time.update(time.time() - end)
+            data_time.update(time.monotonic() - end)
             self.batch_share = distributed.fraction(len(parts[0]["label"]))
             losses.update(distributed.mean(self.forward_backward(*parts), self.batch_share))
-            batch_time.update(time.time() - end)
+            batch_time.update(time.monotonic() - end)
             done = self.batch_idx + 1
             if done % print_freq == 0:
                 left = (self.max_epoch - self.epoch) * self.num_batches - done
@@ -295,7 +298,7 @@ class TrainerX(SimpleTrainer):
             for name, meter in losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
             self.write_scalar("train/lr", self.get_current_lr(), step)
-            end = time.time()
+            end = time.monotonic()
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[torch.Tensor, ...]:
         """Return images (batch, 3, H, W), labels and domains (batch,), on the device."""

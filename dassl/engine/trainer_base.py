@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -23,7 +23,14 @@ from dassl.utils import (
     save_checkpoint,
     tolist_if_not,
 )
-from dassl.utils.checkpoint import CheckpointError, can_resume, find_checkpoint, summarize
+from dassl.utils.checkpoint import (
+    CheckpointError,
+    can_resume,
+    check_run_folder,
+    find_checkpoint,
+    summarize,
+)
+from dassl.utils.restore import unchanged_on_error
 from dassl.utils.scalars import ScalarWriter
 
 Names = str | list[str] | None
@@ -66,7 +73,7 @@ class TrainerBase:
         self.other_epoch: int | None = None
         self.batch_share = 1 / distributed.world_size()
         self._writer: ScalarWriter | None = None
-        self._birth = time.time()
+        self._birth = time.monotonic()
         self._in_training = False
         self._trained = False
 
@@ -134,7 +141,7 @@ class TrainerBase:
         return bool(names) and all(can_resume(osp.join(directory, name)) for name in names)
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Restore all models from ``directory``, if it has checkpoints of all of them.
+        """Restore all models from ``directory``, if it has checkpoints of all of them, or none.
 
         Returns:
             The number of epochs done; 0 without checkpoints.
@@ -146,26 +153,29 @@ class TrainerBase:
             print("No checkpoint found, train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
-        epochs = {
-            resume_from_checkpoint(
-                osp.join(directory, name),
-                self._models[name],
-                self._optims[name],
-                self._scheds[name],
-                self.scaler,
-                self.ignored_keys,
-            )
-            for name in self.get_model_names()
-        }
-        if len(epochs) > 1:
-            raise CheckpointError(
-                f'The models in "{directory}" were saved at different epochs ({sorted(epochs)}): '
-                f'write "model.pth.tar-{min(epochs)}" into each file "checkpoint" there'
-            )
+        others = [*self._optims.values(), *self._scheds.values(), self.scaler]
+        with unchanged_on_error(self._models.values(), *others):
+            epochs = {
+                resume_from_checkpoint(
+                    osp.join(directory, name),
+                    self._models[name],
+                    self._optims[name],
+                    self._scheds[name],
+                    self.scaler,
+                    self.ignored_keys,
+                )
+                for name in self.get_model_names()
+            }
+            if len(epochs) > 1:
+                raise CheckpointError(
+                    f'The models in "{directory}" were saved at different epochs '
+                    f'({sorted(epochs)}): write "model.pth.tar-{min(epochs)}" into each file '
+                    '"checkpoint" there'
+                )
         return epochs.pop()
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load the weights of all models, and print which names were missing or unexpected.
+        """Load the weights of all models or none; print which names were missing or unexpected.
 
         Args:
             directory: the output directory of the run that trained them; empty: do nothing.
@@ -174,27 +184,33 @@ class TrainerBase:
         Raises:
             FileNotFoundError: there is no such checkpoint; the message lists those that exist.
             CheckpointError: it cannot be read or does not fit.
+            UserError: ``directory`` is a file, or a folder of checkpoints within that of a run.
         """
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
-        for name in self.get_model_names():
-            path, checkpoint = self._remember(osp.join(directory, name), epoch)
-            print(f'Loading weights to {name} from "{path}" (epoch = {self.epochs_done})')
-            missing, unexpected = load_weights(
-                self._models[name], checkpoint.get("state_dict"), path, self.ignored_keys
-            )
-            print(f"* missing keys: {summarize(missing)}")
-            print(f"* unexpected keys: {summarize(unexpected)}")
+        weights: _Weights | None = None
+        with unchanged_on_error(self._models.values()):
+            for name in self.get_model_names():
+                check_run_folder(directory)
+                weights = _find_weights(osp.join(directory, name), epoch)
+                epochs_done, path = weights.checkpoint.get("epoch"), weights.path
+                print(f'Loading weights to {name} from "{path}" (epoch = {epochs_done})')
+                missing, unexpected = load_weights(
+                    self._models[name],
+                    weights.checkpoint.get("state_dict"),
+                    path,
+                    self.ignored_keys,
+                )
+                print(f"* missing keys: {summarize(missing)}")
+                print(f"* unexpected keys: {summarize(unexpected)}")
+        if weights:
+            self._remember(weights)
 
-    def _remember(self, folder: str, epoch: int | None) -> tuple[str, dict[str, Any]]:
-        """Find a checkpoint, remember where the weights are from, and return path and content."""
-        path = find_checkpoint(folder, epoch)
-        checkpoint = load_checkpoint(path)
-        self.other_epoch = epoch if path != find_checkpoint(folder) else None
-        self.epochs_done = checkpoint.get("epoch")
-        self.weights_path = path
-        return path, checkpoint
+    def _remember(self, weights: _Weights) -> None:
+        self.epochs_done = weights.checkpoint.get("epoch")
+        self.weights_path = weights.path
+        self.other_epoch = weights.other_epoch
 
     # ---- steps
 
@@ -302,6 +318,19 @@ class TrainerBase:
         return {}
 
 
+class _Weights(NamedTuple):
+    """A checkpoint, and the epoch that was asked for, where another one would have been chosen."""
+
+    path: str
+    checkpoint: dict[str, Any]
+    other_epoch: int | None
+
+
+def _find_weights(folder: str, epoch: int | None) -> _Weights:
+    path = find_checkpoint(folder, epoch)
+    return _Weights(path, load_checkpoint(path), epoch if path != find_checkpoint(folder) else None)
+
+
 def _remembering(load_model: Callable[..., None]) -> Callable[..., None]:
     """A trainer's own ``load_model``, after which it is known what was loaded."""
 
@@ -313,6 +342,6 @@ def _remembering(load_model: Callable[..., None]) -> Callable[..., None]:
             self.epochs_done = self.other_epoch = None
             with suppress(FileNotFoundError, CheckpointError):  # it may have files of its own
                 for name in self.get_model_names():
-                    self._remember(osp.join(directory, name), epoch)
+                    self._remember(_find_weights(osp.join(directory, name), epoch))
 
     return remembering

@@ -26,7 +26,7 @@ def build_optimizer(
 
     Raises:
         UnknownNameError: there is no such optimizer.
-        UserError: there is nothing to optimize.
+        UserError: there is nothing to optimize, or Nesterov's momentum without momentum.
     """
     name = optim_cfg.NAME
     check_choice("OPTIM.NAME", name, _NAMES)
@@ -41,6 +41,11 @@ def build_optimizer(
     momentum = {"momentum": optim_cfg.MOMENTUM}
     betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
     if name == "sgd":
+        if optim_cfg.SGD_NESTEROV and (optim_cfg.MOMENTUM == 0 or optim_cfg.SGD_DAMPNING != 0):
+            raise UserError(
+                "OPTIM.SGD_NESTEROV needs MOMENTUM above 0 and SGD_DAMPNING 0, got "
+                f"{optim_cfg.MOMENTUM} and {optim_cfg.SGD_DAMPNING}"
+            )
         damping = {"dampening": optim_cfg.SGD_DAMPNING, "nesterov": optim_cfg.SGD_NESTEROV}
         return torch.optim.SGD(param_groups, **common, **momentum, **damping)
     if name in ("adam", "amsgrad"):

@@ -7,7 +7,7 @@ from dassl.utils.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from dassl.utils.errors import UserError, short_repr
+from dassl.utils.errors import UserError, message, short_repr
 from dassl.utils.files import (
     OutputDirError,
     atomic_write,

@@ -148,6 +148,20 @@ def find_checkpoint(directory: str | os.PathLike[str], epoch: int | None = None)
     )
 
 
+def check_run_folder(directory: str | os.PathLike[str]) -> None:
+    """Raise a UserError where a file, or a model's folder of checkpoints, is given for a run's."""
+    if os.path.isfile(directory):
+        raise UserError(
+            f'"{directory}" is a file: give the folder of its run, and --load-epoch to choose a '
+            "checkpoint there, or a packed prompt (.safetensors)"
+        )
+    if saved_epochs(directory):
+        raise UserError(
+            f'"{directory}" holds the checkpoints of one model: give the folder of the run, '
+            f'"{os.path.dirname(os.path.abspath(directory))}"'
+        )
+
+
 def can_resume(fdir: str | os.PathLike[str]) -> bool:
     """Return whether a folder holds a checkpoint to resume from."""
     return os.path.isfile(os.path.join(fdir, "checkpoint"))

@@ -159,7 +159,8 @@ def parse_yaml(text: str, origin: str, loader: Any = _UniqueKeyLoader) -> Any:
     try:
         return yaml.load(text, loader)
     except yaml.YAMLError as error:
-        raise UserError(f"{origin} is not valid YAML: {error}") from error
+        problem = " ".join(str(error).split())
+        raise UserError(f"{origin} is not valid YAML: {problem}") from error
     except RecursionError:
         raise UserError(f"{origin} is nested too deeply for a configuration") from None
 

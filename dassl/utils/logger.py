@@ -20,7 +20,7 @@ from dassl.utils.interrupts import check_signals
 
 
 class Logger:
-    """A stdout that writes to the terminal and to a file."""
+    """A stdout that writes to the terminal, for as long as there is one, and to a file."""
 
     def __init__(self, terminal: TextIO, file: TextIO) -> None:
         self.terminal = terminal
@@ -28,7 +28,9 @@ class Logger:
 
     def write(self, text: str) -> int:
         self.record(text)
-        return self.terminal.write(text)
+        with suppress(OSError):  # its window was closed, or it is a pipe that nobody reads
+            self.terminal.write(text)
+        return len(text)
 
     def record(self, text: str) -> None:
         """Write to the file alone."""
@@ -38,7 +40,8 @@ class Logger:
     def flush(self) -> None:
         with writing(self.file.name):
             self.file.flush()
-        self.terminal.flush()
+        with suppress(OSError):
+            self.terminal.flush()
 
     def close(self) -> None:
         """Close the file; the terminal stays open."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,7 +55,7 @@ def resume_from_checkpoint(
     print(f'Loading checkpoint from "{path}"')
     checkpoint = load_checkpoint(path)
     try:
-        with _unchanged_on_error(model, optimizer, scheduler, scaler):
+        with unchanged_on_error([model], optimizer, scheduler, scaler):
             epoch = _epochs_done(checkpoint, path)
             missing, unexpected = _load_weights(model, checkpoint.get("state_dict"), path, ignored)
             trainable = {name for name, p in model.named_parameters() if p.requires_grad}
@@ -109,9 +109,9 @@ def _epochs_done(checkpoint: dict[str, Any], path: str) -> int:
 
 
 @contextmanager
-def _unchanged_on_error(model: nn.Module, *others: Any) -> Iterator[None]:
-    """Put a model, other objects with a state, and the random generators back after an error."""
-    tensors = [*model.parameters(), *model.buffers()]
+def unchanged_on_error(models: Iterable[nn.Module], *others: Any) -> Iterator[None]:
+    """Put models, other objects with a state, and the random generators back after an error."""
+    tensors = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
     values = [tensor.detach().clone() for tensor in tensors]
     states = [(o, copy.deepcopy(o.state_dict())) for o in others if o is not None]
     random = rng_state()
@@ -197,7 +197,7 @@ def load_weights(
         CheckpointError: it is no state dict, a tensor has another shape than in the model or holds
             other numbers than finite ones, or no name matches.
     """
-    with _unchanged_on_error(model):
+    with unchanged_on_error([model]):
         return _load_weights(model, state_dict, source, ignored)
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from dassl.config import get_cfg_default
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.optim.lr_scheduler import ConstantWarmupScheduler, LinearWarmupScheduler
-from dassl.utils import UnknownNameError
+from dassl.utils import UnknownNameError, UserError
 
 
 def make(**settings):
@@ -39,6 +39,11 @@ def torch_curve(make_sched, epochs=9):
         optim.step()
         sched.step()
     return rates
+
+
+def test_nesterov_needs_momentum():
+    with pytest.raises(UserError, match="SGD_NESTEROV needs MOMENTUM above 0.* got 0.0 and 0.0"):
+        curve(make(SGD_NESTEROV=True, MOMENTUM=0.0))
 
 
 SCHEDULES = {

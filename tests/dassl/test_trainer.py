@@ -11,7 +11,14 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, RunMismatchError, build_trainer
 from dassl.optim import build_lr_scheduler
-from dassl.utils import CheckpointError, OutputDirError, UnknownNameError, read_json, setup_logger
+from dassl.utils import (
+    CheckpointError,
+    OutputDirError,
+    UnknownNameError,
+    UserError,
+    read_json,
+    setup_logger,
+)
 
 
 class Interrupted(Exception):
@@ -337,6 +344,42 @@ def test_load_model_errors(make_trainer, tmp_path):
         trainer.load_model(str(out), epoch=4)
 
 
+def test_what_lies_within_a_run_is_not_taken_for_the_run(make_trainer, tmp_path):
+    make_trainer().train()
+    folder = tmp_path / "out" / "learner"
+    trainer = make_trainer(out="eval")
+    for path, hint in (
+        (folder, f'folder of the run, "{tmp_path}/out"'),
+        (folder / "checkpoint", "is a file"),
+    ):
+        with pytest.raises(UserError, match=hint):
+            trainer.load_model(str(path))
+
+
+def test_of_several_models_all_are_loaded_or_none(make_trainer, tmp_path):
+    def make(out):
+        trainer = make_trainer(out=out)
+        second = torch.nn.Linear(2, 1)
+        optim = torch.optim.SGD(second.parameters(), 0.1, momentum=0.9)
+        trainer.register_model("second", second, optim)
+        return trainer
+
+    trained = make("out")
+    trained.train()
+    path = tmp_path / "out" / "second" / "model.pth.tar-4"
+    path.write_bytes(path.read_bytes()[:1000])
+    trainer = make("eval")
+    torch.nn.init.zeros_(trainer._models["second"].weight)
+    before = [t.clone() for model in trainer._models.values() for t in model.parameters()]
+    for load in (trainer.load_model, trainer.resume_model_if_exist):
+        with pytest.raises(CheckpointError, match="second/model.pth.tar-4"):
+            load(str(tmp_path / "out"))
+        after = [t for model in trainer._models.values() for t in model.parameters()]
+        assert all(map(torch.equal, before, after))
+        assert trainer.epochs_done is None and trainer.weights_path is None
+        assert not trainer.optim.state and trainer.sched.last_epoch == 0
+
+
 def test_other_configuration_in_the_same_folder(make_trainer, tmp_path):
     make_trainer("TRAIN.CHECKPOINT_FREQ", 2).train()
     before = (tmp_path / "out" / "results.json").read_bytes()
@@ -352,6 +395,16 @@ def test_interrupted_run_of_other_configuration_is_not_resumed(make_trainer):
     interrupt(make_trainer("TRAIN.CHECKPOINT_FREQ", 1), 1)
     with pytest.raises(RunMismatchError, match="OPTIM.LR"):
         make_trainer("OPTIM.LR", 0.5).train()
+
+
+@pytest.mark.parametrize("part", ["train_x", "val", "test"])
+def test_interrupted_run_does_not_go_on_with_other_images(make_trainer, part):
+    interrupt(make_trainer("TRAIN.CHECKPOINT_FREQ", 1), 1)
+    trainer = make_trainer()
+    getattr(trainer.dm.dataset, part)[0].classname = "blue"
+    with pytest.raises(RunMismatchError, match="config.json.* other images: those of Toy"):
+        trainer.train()
+    make_trainer().train()
 
 
 def test_resume_with_weights_that_are_no_numbers_saves_nothing(make_trainer, tmp_path):

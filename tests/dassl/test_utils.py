@@ -1,3 +1,4 @@
+import errno
 import io
 import sys
 
@@ -69,6 +70,20 @@ def test_logger_mirrors_stdout_and_keeps_old_logs(tmp_path, monkeypatch):
     assert (tmp_path / "run" / "log.txt").read_text() == "one\n"
     assert all(log.name.startswith("log.txt") for log in logs)
     assert terminal.getvalue() == "one\ntwo\nthree\n"
+
+
+def test_a_terminal_that_is_gone_ends_nothing(tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+        def flush(self):
+            self.write("")
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    with log_to(tmp_path):
+        print("goes on", flush=True)
+    assert (tmp_path / "log.txt").read_text() == "goes on\n"
 
 
 @pytest.mark.parametrize("out", [Terminal, io.StringIO])

@@ -118,6 +118,19 @@ def test_a_bad_map_of_class_names(flat, make_cfg, text, message):
         Folder(make_cfg(flat))
 
 
+def test_accents_are_alike_in_both_of_their_forms(flat, make_images, make_cfg):
+    """As one letter (NFC) or as two (NFD), in which old file systems of macOS keep names."""
+    make_images(flat / "cafe\u0301", 10)
+    assert "caf\u00e9" in Folder(make_cfg(flat)).classnames
+    (flat / "classnames.json").write_text(json.dumps({"caf\u00e9": "re\u0301sume\u0301"}))
+    (flat / "split.json").unlink()
+    assert "r\u00e9sum\u00e9" in Folder(make_cfg(flat)).classnames
+    make_images(flat / "caf\u00e9", 10)
+    (flat / "classnames.json").unlink()
+    with pytest.raises(SplitError, match="are both called"):
+        Folder(make_cfg(flat))
+
+
 def test_two_folders_with_one_name(flat, make_images, make_cfg):
     make_images(flat / "african elephant", 10)
     with pytest.raises(SplitError, match="'african elephant' and 'african_elephant' are both"):

@@ -220,3 +220,13 @@ def test_their_cuda_on_a_machine_without(main, monkeypatch):
     )
     with pytest.raises(SystemExit, match=r"CoOp puts tensors on a GPU by itself \(\.cuda\(\)\)"):
         main("CoOp", None)
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.cuda.OutOfMemoryError])
+def test_too_little_memory(main, monkeypatch, error):
+    def build_model(self):
+        raise error("2 GiB")
+
+    monkeypatch.setattr("trainers.coop.CoOp.build_model", build_model)
+    with pytest.raises(SystemExit, match=r"more memory than there is .*2 GiB.*lower DATALOADER"):
+        main("CoOp", None)

@@ -2,12 +2,13 @@
 
 Reads a request from each line of stdin, and answers on stdout:
 
-    {"argv": [...], "folder": "...", "kill_at": 7}  ->  {"status": -9, "operations": [...]}
+    {"argv": [...], "folder": "...", "kill_at": 7, "others": 0}
+    ->  {"status": -9, "operations": [...]}
 
 Operations are what changes files below the folder: opened for writing, renamed, removed, given
 other rights, and folders made, in the order in which they happen. The process is killed before
 the one of that number, from 0. What is written to a file between two operations needs none of its
-own: until it is renamed, nobody reads it.
+own: until it is renamed, nobody reads it. "others" do the same side by side with it, to their end.
 """
 
 import contextlib
@@ -44,7 +45,7 @@ def child(argv, folder, kill_at, report):
         path = os.path.abspath(os.fsdecode(args[1 if event == "os.rename" else 0]))
         name = path.removeprefix(folder + os.sep)
         # TensorBoard writes from a thread, at any time
-        if name == path or name.startswith("tensorboard"):
+        if name == path or "tensorboard" in name:
             return
         if len(operations) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -57,16 +58,26 @@ def child(argv, folder, kill_at, report):
         json.dump(operations, file)
 
 
+def fork(*args, **options):
+    """Start :func:`child` in a fork, and return its process."""
+    pid = os.fork()
+    if not pid:
+        child(*args, **options)
+        os._exit(0)
+    return pid
+
+
 def main():
     torch.set_num_threads(1)
     report = sys.argv[1]
     for line in sys.stdin:
         request = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            child(**request, report=report)
-            os._exit(0)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        others = [
+            fork(request["argv"], request["folder"], None, os.devnull)
+            for _ in range(request.pop("others"))
+        ]
+        pid = fork(**request, report=report)
+        status, *_ = (os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in [pid, *others])
         operations = None
         if status == 0:
             with open(report) as file:

@@ -1,4 +1,4 @@
-"""Runs killed at a file operation and started again: every file of an undisturbed run is there.
+"""Runs and sweeps killed at a file operation and started again: the files are the undisturbed ones.
 
 By default at the operations that matter most. The long form kills each kind of run at every one of
 its operations, and again while it is started again, 300 times in all:
@@ -9,6 +9,7 @@ its operations, and again while it is started again, 300 times in all:
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,16 @@ CASES = {
     "QMaPLe": ("QMaPLe", []),
     "ptq": ("QCoOp", ["TRAINER.QPROMPT.MODE", "ptq"]),
     "best_val": ("QCoOp", ["TEST.FINAL_MODEL", "best_val"]),
+}
+SWEEPS = {"sweep": 1, "sweep side by side": 2}  # how many processes are on it
+GRID = {
+    "protocol": "base2new",
+    "trainers": ["CoOp", "QCoOp"],
+    "datasets": ["digits"],
+    "shots": [1],
+    "seeds": [1],
+    "config": "tiny",
+    "opts": {"TRAIN.CHECKPOINT_FREQ": 1, "OPTIM.MAX_EPOCH": 1},
 }
 KILLS = 300
 OPTS = ["TRAIN.CHECKPOINT_FREQ", "1", "OPTIM.MAX_EPOCH", "2"]
@@ -46,15 +57,20 @@ class Runs:
         )
 
     def start(self, case, kill_at=None):
-        """Run train.py, killed before an operation; return its exit status and what it did."""
-        trainer, opts = CASES[case]
-        argv = [
-            *("--root", str(self.data_root), "--seed", "1", "--trainer", trainer),
-            *("--dataset-config-file", "configs/datasets/digits.yaml"),
-            *("--config-file", f"configs/trainers/{trainer}/tiny.yaml"),
-            *("--output-dir", str(self.folder), *OPTS, *opts),
-        ]
+        """Run train.py, killed before an operation; return its exit status and what it did.
+
+        Of a sweep side by side, the first process is killed.
+        """
+        argv = ["--root", str(self.data_root), "--output-dir", str(self.folder)]
+        if case in SWEEPS:
+            argv += ["--sweep", json.dumps(GRID)]
+        else:
+            trainer, opts = CASES[case]
+            argv += ["--seed", "1", "--trainer", trainer]
+            argv += ["--dataset-config-file", "configs/datasets/digits.yaml"]
+            argv += ["--config-file", f"configs/trainers/{trainer}/tiny.yaml", *OPTS, *opts]
         request = {"argv": argv, "folder": str(self.folder), "kill_at": kill_at}
+        request["others"] = SWEEPS.get(case, 1) - 1
         print(json.dumps(request), file=self.server.stdin, flush=True)
         answer = json.loads(self.server.stdout.readline())
         return answer["status"], answer["operations"]
@@ -63,7 +79,7 @@ class Runs:
         """What train.py does in an empty folder, and what it leaves."""
         if case not in self.known:
             shutil.rmtree(self.folder, ignore_errors=True)
-            status, operations = self.start(case)
+            status, operations = self.start("sweep" if case in SWEEPS else case)
             assert status == 0
             self.known[case] = operations, self.content()
         return self.known[case]
@@ -73,20 +89,23 @@ class Runs:
         files = {}
         for path in sorted(self.folder.rglob("*")):
             name = str(path.relative_to(self.folder))
-            if path.is_dir() or name.startswith(("log.txt", "tensorboard/")) or name == ".lock":
+            if path.is_dir() or path.name.startswith((".lock", "log.txt", "events.out")):
                 continue
             files[name] = path.read_bytes()
-        record = json.loads(files.pop("results.json"))
-        for key in ("wall_time_s", "peak_memory_bytes"):
-            record.pop(key)
-        return {**files, "results.json": record}
+            if path.name == "results.json":
+                files[name] = json.loads(files[name])
+                for key in ("wall_time_s", "peak_memory_bytes"):
+                    files[name].pop(key)
+        return files
 
     def check(self, case, expected, *kills):
         """Kill a run, kill it again, ..., let it end, and compare what it leaves."""
         shutil.rmtree(self.folder, ignore_errors=True)
         for kill_at in kills:
             self.start(case, kill_at)
-        status, _ = self.start(case)
+        if SWEEPS.get(case, 1) > 1:
+            self.start(case)  # the first of several may not be the last one to end
+        status, _ = self.start("sweep" if case in SWEEPS else case)
         assert status == 0, f"{case} killed at {kills}"
         found = self.content()
         assert found.keys() == expected.keys(), f"{case} killed at {kills}"
@@ -120,8 +139,15 @@ def test_killed_before_a_file_takes_its_place(runs, case, file):
     runs.check(case, expected, last)
 
 
+@pytest.mark.parametrize("case", SWEEPS)
+def test_killed_sweep(runs, case):
+    operations, expected = runs.undisturbed(case)
+    results = [i for i, text in enumerate(operations) if re.match("os.rename .*results", text)]
+    runs.check(case, expected, results[1])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *SWEEPS])
 def test_killed_anywhere(runs, case):
     operations, expected = runs.undisturbed(case)
     draw, kills = random.Random(case), len(operations)

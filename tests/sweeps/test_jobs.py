@@ -370,9 +370,12 @@ def test_script_says_what_is_wrong_in_a_line(script):
         (("few_shot", "QCoOp", "digits", "1", "1", "--opts", "OPTIM.LR"), "OPTIM.LR has no value"),
         (("few_shot", "MaPLe", "digits", "1", "1", "--nctx", "4"), "MaPLe lacks one of the keys"),
         (("few_shot", "CoOp", "digits", "1", "1", "--csc", "yes"), 'no "yes", but False, True'),
-        (("few_shot", "CoOp", "digits", "1", "1", "--nctx", "x"), "invalid int value: 'x'"),
+        (("few_shot", "CoOp", "digits", "1", "1", "--nctx", "x"), 'got "x"'),
         (("grid", "--protocol", "fewshot"), "invalid choice: 'fewshot'"),
-        (("base2new", "QCoOp", "digits", "1", "--jobs", "0"), "--jobs must be 1 or more, got 0"),
+        (
+            ("base2new", "QCoOp", "digits", "1", "--jobs", "0"),
+            "--jobs: must be a whole number 1 or more",
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(command, message, capsys):

@@ -94,6 +94,15 @@ def test_finished_runs_are_skipped_and_others_of_their_name_refused(sweep, quick
     assert capsys.readouterr() == ("", "2 of 2 runs finished\n")
     assert times == {path: path.stat().st_mtime_ns for path in times}
 
+    trained, _ = folders(tmp_path, grid)
+    record = json.loads((trained / "results.json").read_text())
+    evaluated = {**record, "weights": "other/prompt_learner/model.pth.tar-1"}
+    (trained / "results.json").write_text(json.dumps(evaluated))
+    assert sweep(tmp_path, grid) == 1
+    assert "differs in weights ('other/prompt_learner/" in capsys.readouterr().err
+    (trained / "results.json").write_text(json.dumps(record))
+    times[trained / "results.json"] = (trained / "results.json").stat().st_mtime_ns
+
     changed = quick("base2new", datasets=["digits"], opts={"OPTIM.MAX_EPOCH": 3})
     assert sweep(tmp_path, changed) == 1
     captured = capsys.readouterr()

@@ -228,7 +228,7 @@ def test_prompts_in_the_towers_are_unexpected_where_there_are_none(build, tmp_pa
         ({"depth_text": 5}, "PROMPT_DEPTH_TEXT is 5: the backbone takes 1 to 4"),
         ({"depth_vision": 5}, "PROMPT_DEPTH_VISION is 5: the backbone takes 1 to 4"),
         ({"n_ctx_vision": 0}, "N_CTX_VISION is 0"),
-        ({"n_ctx_text": 0}, "N_CTX is 0"),
+        ({"n_ctx_text": 0}, "N_CTX_TEXT is 0"),
     ],
 )
 def test_bad_options_are_named(tiny_pair, options, message):

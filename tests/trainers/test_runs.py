@@ -23,7 +23,9 @@ def test_a_run_is_evaluated_again_from_its_checkpoint(build, tmp_path, result, p
 
 
 @pytest.mark.parametrize("plain", PLAIN)
-def test_a_quantized_run_is_evaluated_again_from_all_of_its_files(build, tmp_path, result, plain):
+def test_a_quantized_run_is_evaluated_again_from_all_of_its_files(
+    build, tmp_path, result, capsys, plain
+):
     packed = tmp_path / "run" / PLAIN[plain] / "prompt.safetensors"
     ways = {
         "checkpoint": (f"Q{plain}", tmp_path / "run"),
@@ -31,6 +33,7 @@ def test_a_quantized_run_is_evaluated_again_from_all_of_its_files(build, tmp_pat
         "plain": (plain, packed),
     }
     evaluate_again(build, tmp_path, result, f"Q{plain}", ways)
+    assert "the checkpoint lacks" not in capsys.readouterr().out
 
 
 def evaluate_again(build, tmp_path, result, trainer, ways):

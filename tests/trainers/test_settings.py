@@ -74,6 +74,14 @@ def test_not_even_trainer_and_configuration_file_need_to_be(
     assert result(tmp_path / "eval")["metrics"] == result(run)["metrics"]
 
 
+def test_a_run_whose_checkpoints_are_a_link_to_elsewhere_is_found(run, tmp_path):
+    (run / LEARNER).rename(tmp_path / "elsewhere")
+    (run / LEARNER).symlink_to(tmp_path / "elsewhere")
+    path = run / LEARNER / "prompt.safetensors"
+    without_settings(path)
+    assert settings("--model-dir", path) == OTHERWISE
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -99,12 +107,14 @@ def test_contradictions_name_key_values_and_file(main, run, words, message, pack
     assert not (tmp_path / "eval").exists()
 
 
-def test_a_configuration_file_may_not_contradict_either(run, tmp_path):
+def test_a_configuration_file_gives_way_to_the_run(run, tmp_path, capsys):
     file = tmp_path / "other.yaml"
     file.write_text('{TRAINER: {COOP: {CLASS_TOKEN_POSITION: "middle"}}}')
     argv = ["--eval-only", "--config-file", str(file), "--model-dir", str(run)]
-    with pytest.raises(train.UserError, match='is "middle", and was "front"'):
-        train.setup_cfg(train.parse_args(argv))
+    cfg = train.setup_cfg(train.parse_args(argv))
+    assert cfg.TRAINER.COOP.CLASS_TOKEN_POSITION == "front"
+    line = f'CLASS_TOKEN_POSITION is "front", as "{run}/config.json" says, not "middle"'
+    assert line in capsys.readouterr().out
     cfg = train.setup_cfg(train.parse_args([*argv, "--use-given-settings"]))
     assert cfg.TRAINER.COOP.CLASS_TOKEN_POSITION == "middle"
 
@@ -141,9 +151,9 @@ def test_a_checkpoint_shows_what_its_quantizers_do(build, main, result, tmp_path
     trained.train()
     (tmp_path / "run" / "config.json").unlink()
     flags = ["--eval-only", "--model-dir", str(tmp_path / "run")]
-    with pytest.raises(SystemExit, match="tar-1.*BITS is 4, and was 2"):
-        main("QMaPLe", tmp_path / "eval", *flags)  # 4 in its configuration file
-    main("QMaPLe", tmp_path / "eval", *flags, opts=opts[2:])
+    with pytest.raises(SystemExit, match="tar-1.*BITS is 3, and was 2"):
+        main("QMaPLe", tmp_path / "eval", *flags, opts=["TRAINER.QPROMPT.BITS", 3])
+    main("QMaPLe", tmp_path / "eval", *flags)  # 4 in its configuration file
     assert result(tmp_path / "eval")["metrics"] == result(tmp_path / "run")["metrics"]
     config = result(tmp_path / "eval")["config"]["TRAINER"]["QPROMPT"]
     assert config["PARAMS"].count("compound_prompts_text") == 2
@@ -176,7 +186,10 @@ def test_packed_prompts_of_the_first_release(run, tmp_path):
     without_settings(path)
     assert settings("--model-dir", path) == OTHERWISE  # from config.json of its run
     alone = path.rename(tmp_path / "alone.safetensors")
-    with pytest.warns(UserWarning, match="INPUT keeps the defaults"):
+    with (
+        pytest.warns(UserWarning, match="INPUT keeps the defaults"),
+        pytest.warns(UserWarning, match="does not say which settings.*lies outside its run"),
+    ):
         assert settings("--model-dir", alone)["TRAINER.QPROMPT.BITS"] == 3
 
 
