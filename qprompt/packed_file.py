@@ -93,7 +93,7 @@ class PackedFile(NamedTuple):
         except ValueError as error:
             raise InvalidWeightsError(f"these weights cannot be packed: {error}") from error
         _write_atomically(path, content)
-        return len(_split(content)[1])
+        return len(split(content)[1])
 
     def encode(self) -> bytes:
         """Bytes of a file of the current version; equal contents give equal bytes."""
@@ -135,7 +135,7 @@ def _read_header(content: bytes) -> Tuple[Entries, Dict[str, str]]:
     if len(content) > LIMIT:
         raise ValueError(f"it has more than {LIMIT} bytes")
     entries = dict(deserialize(content))  # type: ignore[no-untyped-call]
-    header = json.loads(_split(content)[0], object_pairs_hook=_unique)
+    header = json.loads(split(content)[0], object_pairs_hook=_unique)
     return entries, header.get("__metadata__") or {}
 
 
@@ -205,7 +205,7 @@ def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
 
 def _seal(content: bytes) -> bytes:
     """Sorts the metadata of a safetensors file by name, and puts the digest in."""
-    text, payload = _split(content)
+    text, payload = split(content)
     header = json.loads(text)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
@@ -223,7 +223,7 @@ def _item(digest: str) -> bytes:
     return f'"{DIGEST}":"{digest}"'.encode()
 
 
-def _split(content: bytes) -> Tuple[bytes, bytes]:
+def split(content: bytes) -> Tuple[bytes, bytes]:
     """Header and payload of a safetensors file."""
     start = 8 + int.from_bytes(content[:8], "little")
     return content[8:start], content[start:]
