@@ -35,24 +35,24 @@ function softmax(logits) {
   return exps.map((x) => x / total);
 }
 
+// By a matrix of class features or, where they depend on the image, a graph.
+async function computeLogits(features, classes) {
+  if (classes instanceof ort.InferenceSession) {
+    return [...(await classes.run({ features })).logits.data];
+  }
+  const width = features.data.length;
+  const dot = (row) => features.data.reduce((sum, x, i) => sum + x * classes[row * width + i], 0);
+  return about.labels.map((_, row) => dot(row));
+}
+
 // The probabilities of the classes by each prompt, for pixels as of ImageData.
 async function classify(pixels) {
-  const image = new ort.Tensor("float32", preprocess(pixels, about.image), [1, 3, ...about.image.size]);
+  const image = new ort.Tensor("float32", preprocess(pixels, about), [1, 3, ...about.size]);
   const features = {};
   const results = [];
   for (const { tower, classes } of about.prompts) {
     features[tower] ??= (await sessions[tower].run({ images: image })).features;
-    const feature = features[tower];
-    const matrix = classes.endsWith(".npy")
-      ? sessions[classes]
-      : (await sessions[classes].run({ features: feature })).classes.data;
-    const width = feature.data.length;
-    const logits = about.labels.map((_, row) => {
-      let sum = 0;
-      for (let i = 0; i < width; i++) sum += feature.data[i] * matrix[row * width + i];
-      return about.logit_scale * sum;
-    });
-    results.push(softmax(logits));
+    results.push(softmax(await computeLogits(features[tower], sessions[classes])));
   }
   return results;
 }
@@ -167,5 +167,5 @@ addEventListener("drop", (event) => {
 });
 
 clear();
-document.querySelector("#about").textContent = about.text;
+document.querySelector("#about").textContent = `${about.backbone}: draw a character, or drop an image. Nothing leaves this computer.`;
 export { classify, decode }; // for tests
