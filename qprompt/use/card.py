@@ -9,9 +9,9 @@ from typing import Any
 
 from open_clip.pretrained import get_pretrained_cfg
 
-from qprompt.clip.weights import OPENAI_NAMES
-from qprompt.errors import InvalidOptionError
-from qprompt.prompt import Prompt
+from ..clip.weights import OPENAI_NAMES
+from ..errors import InvalidOptionError
+from ..prompt import Prompt
 
 TASK = "zero-shot-image-classification"
 CARD = """\

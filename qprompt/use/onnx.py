@@ -18,10 +18,10 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qprompt import clip
-from qprompt.clip.algebra import QUICK_GELU
-from qprompt.errors import InvalidOptionError
-from qprompt.use.model import AppliedPrompt
+from .. import clip
+from ..clip.algebra import QUICK_GELU
+from ..errors import InvalidOptionError
+from .model import AppliedPrompt
 
 OPSET = 20
 SCRIPT = Path(__file__).with_name("classify.py")
@@ -30,37 +30,41 @@ SCRIPT = Path(__file__).with_name("classify.py")
 class ImageTower(nn.Module):
     """Images to features of length 1, with the prompts of the image tower in it."""
 
-    def __init__(self, model: AppliedPrompt, prompts: clip.Prompts | None) -> None:
+    def __init__(self, model: AppliedPrompt) -> None:
         super().__init__()
-        self.backbone, self.prompts = _without_quick_gelu(model.backbone), prompts
+        self.model = _without_quick_gelu(model)
+        self.backbone = self.model.backbone  # whose parameters are this module's
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.normalize(clip.encode_image(self.backbone, images, self.prompts), dim=-1)
+        return F.normalize(self.model.encode_image(images), dim=-1)
 
 
 class ConditionalClasses(nn.Module):
-    """Image features to logits, for a prompt that depends on the image."""
+    """Features of images, of length 1, to logits, for a prompt that depends on the image."""
 
     def __init__(self, model: AppliedPrompt, classnames: Sequence[str]) -> None:
         super().__init__()
-        self.backbone = _without_quick_gelu(model.backbone)
-        self.model, self.classnames = model, classnames
+        self.model, self.classnames = _without_quick_gelu(model), classnames
+        self.backbone, self.meta_net = self.model.backbone, model.learned.meta_net
 
     def forward(self, features: Tensor) -> Tensor:
         prompts = self.model.prompts(self.classnames, features)
-        texts = F.normalize(clip.encode_prompts(self.backbone, prompts), dim=-1)
-        return self.backbone.logit_scale.exp() * (texts @ features[..., None]).squeeze(-1)
+        texts = clip.encode_prompts(self.backbone, prompts)
+        return clip.compare_features(self.backbone, features, texts)
 
 
 @torch.no_grad()
-def _without_quick_gelu(model: nn.Module) -> nn.Module:
+def _without_quick_gelu(model: AppliedPrompt) -> AppliedPrompt:
     """Return a copy with SiLU in place of QuickGELU, whose factor moves into the weights.
 
-    W_2 QuickGELU(W_1 x + b_1) = (W_2 / a) silu(a W_1 x + a b_1),  QuickGELU(x) = x sigmoid(a x)
+        W_2 QuickGELU(W_1 x + b_1) = (W_2 / a) silu(a W_1 x + a b_1),  QuickGELU(x) = x sigmoid(a x)
+
+    That leaves plain products, which onnxruntime can quantize.
     """
-    model = copy.deepcopy(model)
-    for layers in model.modules():
-        if isinstance(layers, nn.Sequential) and isinstance(layers[1], QuickGELU):
+    model = copy.copy(model)
+    model.backbone = copy.deepcopy(model.backbone)
+    for layers in model.backbone.modules():
+        if isinstance(layers, nn.Sequential) and any(isinstance(m, QuickGELU) for m in layers):
             first, _, second = layers
             first.weight.mul_(QUICK_GELU)
             first.bias.mul_(QUICK_GELU)
@@ -96,9 +100,8 @@ def write_tower(model: AppliedPrompt, path: Path, int8: bool = False) -> None:
         int8: round the weights of its matrix products to 8 bits, by onnxruntime's dynamic
             quantization, which also rounds what they are multiplied with.
     """
-    prompts = None if model.conditional else model.prompts()
-    example = torch.zeros(2, 3, *model.image_size)
-    _write_graph(ImageTower(model, prompts), example, ["images", "features"], path)
+    example = torch.zeros(2, 3, *model.preprocess.size)
+    _write_graph(ImageTower(model), example, ["images", "features"], path)
     if int8:
         from onnxruntime.quantization import quantize_dynamic
 
@@ -123,13 +126,14 @@ def write_classes(model: AppliedPrompt, classnames: Sequence[str], folder: Path,
 
 def describe(model: AppliedPrompt, classnames: Sequence[str]) -> dict[str, Any]:
     """Return labels and preprocessing, which programs need beside graphs and matrices."""
+    preprocess = model.preprocess
     return {
         "labels": list(classnames),
-        "resize": max(model.image_size),  # the shorter side, before the centre is cropped
-        "size": list(model.image_size),
-        "interpolation": model.interpolation,
-        "mean": list(model.mean),
-        "std": list(model.std),
+        "resize": max(preprocess.size),  # the shorter side, before the centre is cropped
+        "size": list(preprocess.size),
+        "interpolation": preprocess.interpolation,
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
     }
 
 

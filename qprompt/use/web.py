@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from qprompt.errors import InvalidOptionError
-from qprompt.use.model import AppliedPrompt
-from qprompt.use.onnx import describe, new_folder, write_classes, write_tower
+from ..errors import InvalidOptionError
+from .model import AppliedPrompt
+from .onnx import describe, new_folder, write_classes, write_tower
 
 PAGE = Path(__file__).with_name("page")
 PACKAGE = "onnxruntime-web"
@@ -72,9 +72,9 @@ def export_web(
                 f"'{model.prompt.path}' is for another backbone, or for other preprocessing, than "
                 f"'{first.path}'; put them on pages of their own"
             )
-    if models[0].interpolation not in INTERPOLATIONS:
+    if described['interpolation'] not in INTERPOLATIONS:
         raise InvalidOptionError(
-            f"the page cannot resize by {models[0].interpolation!r} interpolation, only by "
+            f"the page cannot resize by {described["interpolation"]!r} interpolation, only by "
             f"{' or '.join(INTERPOLATIONS)}"
         )
     with new_folder(folder) as scratch:
