@@ -20,6 +20,7 @@ from .errors import (
 )
 from .kmeans import kmeans_1d
 from .packing import load_packed_, pack, payload_bytes, read_metadata, unpack
+from .prompt import Prompt, load
 from .quantizer import Quantizer, QuantizerOptions
 
 __version__ = "0.1.0"
@@ -30,12 +31,14 @@ __all__ = [
     "NoParameterError",
     "PackedFileError",
     "PackedMismatchError",
+    "Prompt",
     "QPromptError",
     "Quantizer",
     "QuantizerOptions",
     "add_noise_",
     "draw_noise_",
     "kmeans_1d",
+    "load",
     "load_packed_",
     "named_quantizers",
     "pack",

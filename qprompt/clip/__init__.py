@@ -4,6 +4,7 @@ Models are those of open_clip; this package finds their weights, adds the embedd
 encodes learned prompts. It knows no trainer.
 """
 
+from .context import ContextLayout, count_tokens, embed_classes
 from .errors import (
     ClipError,
     PromptTooLongError,
@@ -11,6 +12,7 @@ from .errors import (
     WeightsNotFoundError,
 )
 from .image import encode_image, vision_tower
+from .logits import compare_features
 from .prompts import Prompts
 from .text import (
     compute_dtype,
@@ -27,12 +29,16 @@ from .weights import load
 
 __all__ = [
     "ClipError",
+    "ContextLayout",
     "PromptTooLongError",
     "Prompts",
     "UnsupportedBackboneError",
     "WeightsNotFoundError",
+    "compare_features",
     "compute_dtype",
     "count_common",
+    "count_tokens",
+    "embed_classes",
     "embed_dim",
     "embed_texts",
     "embed_tokens",
