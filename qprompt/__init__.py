@@ -11,6 +11,7 @@ arXiv:2407.10704.
 
 from .api import add_noise_, draw_noise_, named_quantizers, quantize_, refit_, remove_, step_
 from .errors import (
+    HubError,
     InvalidOptionError,
     InvalidWeightsError,
     NoParameterError,
@@ -20,12 +21,13 @@ from .errors import (
 )
 from .kmeans import kmeans_1d
 from .packing import load_packed_, pack, payload_bytes, read_metadata, unpack
-from .prompt import Prompt, load
+from .prompt import Prompt, from_text, load
 from .quantizer import Quantizer, QuantizerOptions
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "HubError",
     "InvalidOptionError",
     "InvalidWeightsError",
     "NoParameterError",
@@ -37,6 +39,7 @@ __all__ = [
     "QuantizerOptions",
     "add_noise_",
     "draw_noise_",
+    "from_text",
     "kmeans_1d",
     "load",
     "load_packed_",

@@ -6,7 +6,8 @@ import re
 
 from .errors import HubError
 
-ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^/]+))?(?:/(.+))?")
+PREFIX = "hf://"
+ADDRESS = re.compile(PREFIX + r"([\w.-]+/[\w.-]+)(?:@([^/]+))?(?:/(.+))?")
 DEFAULT_FILE = "prompt.safetensors"
 
 

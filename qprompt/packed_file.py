@@ -67,6 +67,11 @@ class PackedFile(NamedTuple):
         """All tensors by name, those of quantized parameters dequantized."""
         return {**{name: tensor.value for name, tensor in self.quantized.items()}, **self.plain}
 
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of a file but for its header."""
+        return len(split(self.encode())[1])
+
     @classmethod
     def read(cls, path: Path) -> PackedFile:
         """Raises PackedFileError for a damaged, foreign, inconsistent or newer file, OSError."""

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from torch import Tensor
 
 from .errors import PackedFileError
+from .hub import PREFIX as HUB_PREFIX
+from .hub import hub_file
 from .packed_file import PackedFile, Path
+from .packed_text import decode_text, encode_text
 
 if TYPE_CHECKING:
     from .use.model import AppliedPrompt
@@ -76,6 +79,13 @@ class Prompt:
         found = (node[key] for name, node in nodes.items() if name != "QPROMPT" and key in node)
         return next(found, None)
 
+    def text(self) -> str:
+        """The prompt as text, of about 400 characters for one bit, for a message or a QR code.
+
+        It holds what using the prompt with given class names needs, and no other metadata.
+        """
+        return encode_text(self.packed)
+
     def apply(
         self, backbone: Any = None, device: Any = "cpu", precision: Optional[str] = None
     ) -> AppliedPrompt:
@@ -102,8 +112,23 @@ class Prompt:
 def load(path: Path) -> Prompt:
     """Reads a packed prompt.
 
+    Args:
+        path: of the file, or its address on the Hugging Face Hub: hf://user/repository, with
+            @revision and /file where they are others than the newest and prompt.safetensors.
+
     Raises:
         PackedFileError: damaged, foreign, inconsistent or newer file.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or had from the Hub.
     """
+    if os.fspath(path).startswith(HUB_PREFIX):
+        path = hub_file(os.fspath(path))
     return Prompt(PackedFile.read(path), path)
+
+
+def from_text(text: str) -> Prompt:
+    """Inverse of `Prompt.text`; spaces and line breaks do not matter.
+
+    Raises:
+        PackedFileError: text of something else or of a newer release, or cut or changed on its way.
+    """
+    return Prompt(decode_text(text), "text")

@@ -54,11 +54,10 @@ def card(prompt: Prompt) -> str:
     Source: https://huggingface.co/docs/hub/model-cards
     """
     about = prompt.metadata
-    title = f"{prompt.trainer} for {prompt.backbone}"
-    origin = ""
+    title, origin = f"{prompt.trainer} for {prompt.backbone}", ""
     if "dataset" in about:
         title = f"{prompt.trainer} on {about['dataset']}"
-        origin = f", learned by {prompt.trainer} from {about['shots']} images of each class of {about['dataset']} (seed {about['seed']})"
+        origin = f", learned from {about['shots']} images of each class of {about['dataset']}"
     front_matter = {
         "library_name": "qprompt",
         "pipeline_tag": TASK,
@@ -66,7 +65,7 @@ def card(prompt: Prompt) -> str:
         "base_model": _hub_model(prompt.backbone),
         "datasets": [about["dataset"]] if "dataset" in about else None,
         "metrics": ["accuracy"],
-        "model-index": _results(title, json.loads(about.get("accuracies", "{}"))),
+        "model-index": _results(title, prompt.read_json("accuracies") or {}),
     }
     return CARD.format(
         # JSON is YAML, too
@@ -74,7 +73,7 @@ def card(prompt: Prompt) -> str:
             f"{key}: {json.dumps(value)}" for key, value in front_matter.items() if value
         ),
         title=title,
-        size=prompt.payload_bytes,
+        size=prompt.packed.payload_bytes,
         backbone=prompt.backbone,
         origin=origin,
         file=os.path.basename(prompt.path),

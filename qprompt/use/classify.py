@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 ABOUT = json.loads((FOLDER / "labels.json").read_text(encoding="utf-8"))
 
 
-def read(path):
+def read(path: str) -> np.ndarray:
     image = Image.open(path).convert("RGB")
     size = [ABOUT["resize"] * side // min(image.size) for side in image.size]
     image = image.resize(size, Image.Resampling[ABOUT["interpolation"].upper()])
@@ -22,7 +22,7 @@ def read(path):
     return ((pixels - np.float32(ABOUT["mean"])) / np.float32(ABOUT["std"])).transpose(2, 0, 1)
 
 
-def compute_logits(images):
+def compute_logits(images: np.ndarray) -> np.ndarray:
     features = InferenceSession(FOLDER / "image.onnx").run(None, {"images": images})[0]
     if (FOLDER / "classes.npy").exists():
         return features @ np.load(FOLDER / "classes.npy").T
@@ -33,6 +33,6 @@ if __name__ == "__main__":
     logits = compute_logits(np.stack([read(path) for path in sys.argv[1:]]))
     probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    for path, row in zip(sys.argv[1:], probabilities):
+    for path, row in zip(sys.argv[1:], probabilities, strict=True):
         best = row.argsort()[::-1][:3]
         print(path, *(f"{ABOUT['labels'][i]} {row[i]:.1%}" for i in best), sep="\t")

@@ -72,9 +72,10 @@ def export_web(
                 f"'{model.prompt.path}' is for another backbone, or for other preprocessing, than "
                 f"'{first.path}'; put them on pages of their own"
             )
-    if described['interpolation'] not in INTERPOLATIONS:
+    interpolation = models[0].preprocess.interpolation
+    if interpolation not in INTERPOLATIONS:
         raise InvalidOptionError(
-            f"the page cannot resize by {described["interpolation"]!r} interpolation, only by "
+            f"the page cannot resize by {interpolation!r} interpolation, only by "
             f"{' or '.join(INTERPOLATIONS)}"
         )
     with new_folder(folder) as scratch:
@@ -97,4 +98,4 @@ def _title(model: AppliedPrompt) -> dict[str, object]:
     trainer, bits = model.prompt.trainer, model.prompt.bits
     plural = "" if bits == 1 else "s"
     title = f"{trainer}, {bits} bit{plural}" if bits else trainer
-    return {"title": title, "bytes": model.prompt.payload_bytes}
+    return {"title": title, "bytes": model.prompt.packed.payload_bytes}
