@@ -97,7 +97,7 @@ class PackedFile(NamedTuple):
             self.decode(content)
         except ValueError as error:
             raise InvalidWeightsError(f"these weights cannot be packed: {error}") from error
-        _write_atomically(path, content)
+        write_atomically(path, content)
         return len(split(content)[1])
 
     def encode(self) -> bytes:
@@ -234,7 +234,7 @@ def split(content: bytes) -> Tuple[bytes, bytes]:
     return content[8:start], content[start:]
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:

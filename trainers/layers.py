@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import clip
 from dassl.utils import UserError
-from trainers.prompted import is_frozen
+from qprompt.use.checkpoint import is_frozen
 
 
 def check_depth(key: str, depth: int, transformer: Any, least: int) -> None:

@@ -11,20 +11,9 @@ from torch import Tensor, nn
 
 import clip
 from dassl.utils import UserError, check_choice
-
-# Under these names models of this and of upstream's code hold their frozen CLIP ...
-FROZEN = (
-    *("backbone.", "image_encoder.", "text_encoder.", "logit_scale"),
-    "prompt_learner.ZS_image_encoder.",
-)
-LEARNED = "VPT"  # ... but for what has this in its name: upstream's prompts in the towers
+from qprompt.use.checkpoint import is_frozen
 
 TEXT_ENCODINGS = ("shared", "full")
-
-
-def is_frozen(name: str) -> bool:
-    """Return whether a tensor of a model's state is part of its frozen CLIP."""
-    return name.startswith(FROZEN) and LEARNED not in name
 
 
 class PromptedCLIP(nn.Module):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from open_clip.model import CLIP
+from torch import Tensor
 from torch.nn import functional as F
 
 
-def compare_features(model: nn.Module, image: Tensor, text: Tensor) -> Tensor:
+def compare_features(model: CLIP, image: Tensor, text: Tensor) -> Tensor:
     """Return exp(s) <image, text>, both normalised (Radford et al., 2021, section 2.3).
 
     Args:

@@ -40,9 +40,9 @@ class Preprocess:
     def __init__(
         self,
         size: tuple[int, int],
-        interpolation: str = "bicubic",
-        mean: Iterable[float] = OPENAI_DATASET_MEAN,
-        std: Iterable[float] = OPENAI_DATASET_STD,
+        interpolation: str,
+        mean: Iterable[float],
+        std: Iterable[float],
     ) -> None:
         self.size, self.interpolation = size, interpolation
         self.mean, self.std = tuple(mean), tuple(std)
@@ -58,20 +58,17 @@ class Preprocess:
         height, width = (size, size) if isinstance(size, int) else size
         recorded = prompt.read_json("input")
         if recorded is None:
-            own = (getattr(backbone.visual, name, None) for name in ("image_mean", "image_std"))
-            mean, std = own
+            mean = getattr(backbone.visual, "image_mean", None) or OPENAI_DATASET_MEAN
+            std = getattr(backbone.visual, "image_std", None) or OPENAI_DATASET_STD
+            return cls((height, width), "bicubic", mean, std)
+        try:
             return cls(
-                (height, width),
-                mean=mean or OPENAI_DATASET_MEAN,
-                std=std or OPENAI_DATASET_STD,
+                (height, width), recorded["interpolation"], recorded["mean"], recorded["std"]
             )
-        scaled = "normalize" in recorded["TRANSFORMS"]
-        return cls(
-            (height, width),
-            recorded["INTERPOLATION"],
-            recorded["PIXEL_MEAN"] if scaled else (0, 0, 0),
-            recorded["PIXEL_STD"] if scaled else (1, 1, 1),
-        )
+        except (KeyError, TypeError) as error:
+            raise InvalidOptionError(
+                f"'{prompt.path}' does not say how images are prepared: its input is {recorded}"
+            ) from error
 
     def __call__(self, image: Any) -> Tensor:
         """Return pixels (3, height, width) in float32.

@@ -35,11 +35,6 @@ class Learned(NamedTuple):
     image: Tensor | None
     deep_image: tuple[Tensor, ...]
 
-    @property
-    def class_specific(self) -> bool:
-        """Whether each class has a context of its own."""
-        return self.context is not None and self.context.ndim == 3
-
 
 def read_learned(prompt: Prompt, dtype: torch.dtype, device: torch.device) -> Learned:
     """Find in a prompt what CLIP's encoders take.

@@ -100,7 +100,7 @@ class AppliedPrompt:
             context = learned.context
             layout = ContextLayout(
                 *(self.backbone, names, context.shape[-2], learned.words),
-                *(learned.class_specific, learned.position),
+                *(context.ndim == 3, learned.position),
             )
             if learned.meta_net is not None:
                 if features is None:
@@ -120,12 +120,13 @@ class AppliedPrompt:
         if not names:
             raise InvalidOptionError(f"'{self.prompt.path}' names no classes: say which there are")
         context = self.learned.context
-        if self.learned.class_specific and context is not None:
-            if names != (known or names) or len(names) != len(context):
-                raise InvalidOptionError(
-                    f"'{self.prompt.path}' has a context for each of its {len(context)} classes "
-                    f"({', '.join((known or ['unnamed'])[:3])}...) and takes no others"
-                )
+        if context is None or context.ndim == 2:
+            return names
+        if names != (known or names) or len(names) != len(context):
+            raise InvalidOptionError(
+                f"'{self.prompt.path}' has a context for each of its {len(context)} classes "
+                f"({', '.join((known or ['unnamed'])[:3])}, ...) and takes no others"
+            )
         return names
 
     @torch.no_grad()
