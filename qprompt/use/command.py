@@ -12,11 +12,15 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import export_command
+
 if TYPE_CHECKING:
     from ..prompt import Prompt
     from .model import AppliedPrompt
 
 DIFFERENT = 3
+# that bring packages which not everybody needs
+EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "segno": "qr"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
-        sys.exit(f'error: {error}: pip install "clip-qprompt[clip]"')
+        extra = EXTRAS.get((error.name or "").partition(".")[0], "clip")
+        sys.exit(f'error: {error}: pip install "clip-qprompt[{extra}]"')
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,19 +64,10 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_model_options(command)
 
-    command = add("export", export, "write a packed prompt", "output/run -o p.safetensors --bits 2")
-    command.add_argument("source", metavar="RUN", help="run's folder, checkpoint or packed prompt")
-    command.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write")
-    command.add_argument("--bits", type=int, help="1 to 8; default: as trained, else 1")
-    command.add_argument("--trainer", help="of a checkpoint whose weights do not show it")
-    command.add_argument("--backbone", help="of a checkpoint without its run's config.json")
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help='setting of a checkpoint, e.g. CTX_INIT="a photo of a", CLASS_TOKEN_POSITION=middle',
-    )
+    about = "write a packed prompt, or what can be used without this code"
+    command = add("export", export, about, "output/run -o p.safetensors --bits 2")
+    export_command.add_options(command)
+    _add_classes(command)
 
     command = add(
         "classify", classify, "say what images show", "p.safetensors photos/ --classes cat,dog"
@@ -175,19 +171,7 @@ def _words(prompt: Prompt, args: argparse.Namespace) -> list[list[str]]:
 
 
 def export(args: argparse.Namespace) -> None:
-    from ..errors import InvalidOptionError
-    from . import export as exporting
-
-    settings = {}
-    for item in args.set:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise InvalidOptionError(f"--set {item}: it is KEY=VALUE")
-        settings[key] = value
-    payload = exporting.export(
-        args.source, args.output, args.bits, args.trainer, args.backbone, settings
-    )
-    print(f"{args.output}: {payload:,} bytes of payload")
+    export_command.export(args, _classes(args))
 
 
 def classify(args: argparse.Namespace) -> None:

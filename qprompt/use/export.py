@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from ..api import named_quantizers, quantize_
@@ -15,9 +16,11 @@ from ..dassl import BEST, BEST_CHECKPOINT, LAST, TRAINING_KEYS, compact_json, de
 from ..errors import InvalidOptionError
 from ..packed_file import PackedFile
 from ..packing import pack
+from ..quantizer import STORED
 from .checkpoint import learned_values, read_checkpoint, restore_learner
 
 NODES = {"KgCoOp": "COOP", "ProGrad": "COOP"}  # the others' nodes have their names
+PLAIN = torch.finfo(STORED).bits  # of a number that is not quantized
 UPSTREAM_WORDS = "a photo of a"  # CTX_INIT of MaPLe and what follows it, where nobody says another
 
 
@@ -77,7 +80,8 @@ def export(
     Args:
         path: folder of a run, a checkpoint of ours or upstream's, or a packed prompt.
         output: file to write; an existing one is not replaced.
-        bits: None: those that the prompt was trained with, or else 1.
+        bits: None: those that the prompt was trained with, or else 1; 16: half precision, nothing
+            quantized.
         trainer, backbone, settings: what a checkpoint alone does not say; settings are keys of the
             trainer's configuration node, such as CTX_INIT.
 
@@ -102,9 +106,12 @@ def export(
             f"'{path}' has other bits than {bits}, and no checkpoint lies beside it to quantize"
         )
     learner = restore_learner(read_checkpoint(str(source.checkpoint)), bits)
-    if not any(named_quantizers(learner)):
+    if bits != PLAIN and not any(named_quantizers(learner)):
         quantize_(learner, bits or 1)
     metadata = _describe(learner, source, trainer, backbone, settings or {})
+    if bits == PLAIN:
+        values = {name: value.to(STORED) for name, value in learned_values(learner).items()}
+        return PackedFile({}, values, metadata).write(output)
     return pack(learner, output, **metadata)
 
 
@@ -117,7 +124,8 @@ def _describe(
 ) -> dict[str, str]:
     config = _read_record(source.run / "config.json").get("config", {})
     nodes = config.get("TRAINER", {})
-    plain = (trainer or nodes.get("NAME") or guess_trainer(learner)).removeprefix("Q")
+    trainer = trainer or nodes.get("NAME") or guess_trainer(learner)
+    plain = trainer.removeprefix("Q")
     backbone = backbone or config.get("MODEL", {}).get("BACKBONE", {}).get("NAME")
     if backbone is None:
         raise InvalidOptionError(
@@ -127,13 +135,16 @@ def _describe(
     words = "" if node in ("COOP", "COCOOP") else UPSTREAM_WORDS
     recorded = {"CTX_INIT": words, **nodes.get(node, {}), **settings}
     shaping = {key: value for key, value in recorded.items() if key not in TRAINING_KEYS}
-    bits = next(quantizer.bits for _, quantizer in named_quantizers(learner))
+    recorded = {node: shaping}
+    for _, quantizer in named_quantizers(learner):
+        trainer = f"Q{plain}"
+        recorded["QPROMPT"] = {"BITS": quantizer.bits, "MODE": "ptq"}
     results = _read_record(source.run / "results.json")
     return {
-        "trainer": f"Q{plain}",
+        "trainer": trainer,
         "backbone": backbone,
         "ctx_init": str(shaping["CTX_INIT"]),
-        "settings": compact_json({node: shaping, "QPROMPT": {"BITS": bits, "MODE": "ptq"}}),
+        "settings": compact_json(recorded),
         **describe_data(config, results.get("classnames")),
     }
 

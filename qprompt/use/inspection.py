@@ -22,14 +22,12 @@ def describe(prompt: Prompt) -> dict[str, Any]:
     quantized = {name: _describe(tensor) for name, tensor in packed.quantized.items()}
     plain = {name: {"shape": list(tensor.shape)} for name, tensor in packed.plain.items()}
     numbers = sum(tensor.numel() for tensor in prompt.tensors.values())
-    payload = sum(entry["bytes"] for entry in quantized.values())
-    payload += HALF * sum(tensor.numel() for tensor in packed.plain.values())
     structured = ("settings", "classnames", "input", "accuracies")
     values = {key: prompt.read_json(key) for key in structured if key in prompt.metadata}
     return {
         "file": prompt.path,
         "file_bytes": os.path.getsize(prompt.path),
-        "payload_bytes": payload,
+        "payload_bytes": packed.payload_bytes,
         "half_precision_bytes": HALF * numbers,
         **prompt.metadata,
         **values,

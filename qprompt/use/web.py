@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InvalidOptionError
+from ..prompt import Prompt
 from .model import AppliedPrompt
 from .onnx import describe, new_folder, write_classes, write_tower
 
@@ -89,13 +90,14 @@ def export_web(
             if not (scratch / tower).exists():
                 write_tower(model, scratch / tower, int8)
             classes = write_classes(model, classnames, scratch, f"classes-{number}")
-            prompts.append({**_title(model), "tower": tower, "classes": classes})
+            title, size = _title(model.prompt), model.prompt.packed.payload_bytes
+            prompts.append({"title": title, "bytes": size, "tower": tower, "classes": classes})
         page = {**described, "backbone": first.backbone, "prompts": prompts}
         (scratch / "prompts.json").write_text(json.dumps(page, indent=1) + "\n")
 
 
-def _title(model: AppliedPrompt) -> dict[str, object]:
-    trainer, bits = model.prompt.trainer, model.prompt.bits
-    plural = "" if bits == 1 else "s"
-    title = f"{trainer}, {bits} bit{plural}" if bits else trainer
-    return {"title": title, "bytes": model.prompt.packed.payload_bytes}
+def _title(prompt: Prompt) -> str:
+    bits = max((tensor.bits for tensor in prompt.packed.quantized.values()), default=None)
+    if bits is None:
+        return f"{prompt.trainer}, not quantized"
+    return f"{prompt.trainer}, {bits} bit{'s' * (bits > 1)}"
