@@ -100,7 +100,7 @@ def test_probabilities_are_those_of_torch(page, models, digits):
 @pytest.mark.parametrize("mode", ["L", "RGB", "P"])
 def test_page_sees_the_pixels_that_torchvision_sees(page, models, tmp_path, mode):
     paths = []
-    for size in [(8, 8), (32, 32), (5, 33), (45, 32), (301, 200), (64, 640)]:
+    for size in [(8, 8), (32, 32), (33, 18), (45, 32), (301, 200)]:
         noise = np.random.RandomState(0).randint(0, 256, (*size[::-1], 3), np.uint8)
         paths.append(tmp_path / f"{size}.png")
         Image.fromarray(noise).convert(mode).save(paths[-1])
