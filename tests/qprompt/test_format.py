@@ -31,14 +31,19 @@ def test_the_page_reads_what_the_library_writes(read_prompt, tmp_path, bits, dty
     learner.proj = nn.Linear(7, 3)
     qprompt.quantize_(learner, bits)
     path = tmp_path / "prompt.safetensors"
-    qprompt.pack(learner, path, classnames='["chien","猫"]', epoch=3)
+    strings = {"classnames": '["chien","猫"]', "epoch": "3"}
+    qprompt.pack(learner, path, **strings)
     metadata, tensors = read_prompt(path)
     expected = qprompt.unpack(path)
     assert tensors.keys() == expected.keys()
     for name, tensor in expected.items():
         assert np.array_equal(tensors[name].astype(np.float32), tensor.float().numpy()), name
     ours = qprompt.read_metadata(path)
-    assert {key: metadata[key] for key in ours} == ours == {"classnames": '["chien","猫"]', "epoch": "3"}
+    assert (
+        {key: metadata[key] for key in ours}
+        == ours
+        == {"classnames": '["chien","猫"]', "epoch": "3"}
+    )
     path.write_bytes(path.read_bytes()[:-1] + b"\7")
     with pytest.raises(ValueError, match="is damaged"):
         read_prompt(path)
