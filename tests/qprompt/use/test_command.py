@@ -67,10 +67,11 @@ def test_what_train_py_evaluates(trained, main, result, run, tmp_path, data_root
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(data_root / "digits" / "images" / path)
     found = json.loads(run("evaluate", packed, "--data", tmp_path / "photos", "--json"))
-    per_class = dict(zip(found["classnames"], zip(found["total"], found["correct"])))
+    columns = (found[key] for key in ("classnames", "total", "correct"))
+    per_class = {name: counts for name, *counts in zip(*columns, strict=True)}
     assert found["accuracy"] == pytest.approx(expected["metrics"]["accuracy"])
     for name, counts in expected["per_class"].items():
-        assert per_class[name] == (counts["total"], counts["correct"])
+        assert per_class[name] == [counts["total"], counts["correct"]]
     table = run("evaluate", packed, "--data", tmp_path / "photos").splitlines()
     assert table[-1].split()[-1] == f"{found['accuracy']:.2f}%" and len(table) == 6
 
@@ -118,7 +119,7 @@ def test_inspect(packed, run):
     ctx = about["quantized"]["ctx"]
     assert sum(ctx["use"]) == 3 * 128 and len(ctx["codebook"]) == len(ctx["use"]) == 16
     values = qprompt.unpack(packed)["ctx"]
-    for value, number in zip(ctx["codebook"], ctx["use"]):
+    for value, number in zip(ctx["codebook"], ctx["use"], strict=True):
         assert (values == value).sum() == number
 
 
@@ -139,10 +140,8 @@ def test_classify_writes_tables_csv_and_json(packed, run, photos, monkeypatch):
     lines = run("classify", packed, photos, *options).splitlines()
     files = [str(photos / name) for name in ("a.jpg", "b.png", "more/c.PNG")]
     assert [line.split("\t")[0] for line in lines] == files
-    lines = [
-        json.loads(line)
-        for line in run("classify", packed, photos, *options, "--format", "json").splitlines()
-    ]
+    text = run("classify", packed, photos, *options, "--format", "json")
+    lines = list(map(json.loads, text.splitlines()))
     assert [line["image"] for line in lines] == files
     for line in lines:
         assert sum(entry["probability"] for entry in line["classes"]) == pytest.approx(1)
@@ -187,15 +186,10 @@ def test_what_a_user_can_put_right_is_said_in_one_line(packed, run, tmp_path, ar
     assert said.startswith("error: ") and message in said and "\n" not in said
 
 
-def test_help_needs_no_torch():
-    program = (
-        "import sys; sys.modules['torch'] = None; from qprompt.use.command import main; main()"
-    )
-    for arguments in (["--help"], ["classify", "--help"]):
+def test_help_and_wrong_usage_need_no_torch():
+    program = "import sys; sys.modules['torch'] = None; import runpy; runpy.run_module('qprompt', "
+    program += "run_name='__main__')"
+    for arguments, code in ((["--help"], 0), (["classify", "--help"], 0), (["classify"], 2)):
         command = [sys.executable, "-c", program, *arguments]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0 and "example" in done.stdout or "COMMAND" in done.stdout
-    done = subprocess.run(
-        [sys.executable, "-m", "qprompt", "classify"], cwd=ROOT, capture_output=True
-    )
-    assert done.returncode == 2
+        assert done.returncode == code and "usage: qprompt" in done.stdout + done.stderr
