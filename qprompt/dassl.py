@@ -98,14 +98,14 @@ def describe_data(cfg: Mapping[str, Any], classnames: Optional[Sequence[str]]) -
         cfg: a Dassl configuration.
         classnames: of the training run; None: not known.
     """
-    data, known = cfg.get("DATASET", {}), {}
-    for key, value in (
-        ("dataset", data.get("NAME")),
-        ("shots", data.get("NUM_SHOTS")),
-        ("seed", cfg.get("SEED")),
-    ):
-        if value is not None:
-            known[key] = str(value)
+    data = cfg.get("DATASET", {})
+    shots, seed = data.get("NUM_SHOTS", -1), cfg.get("SEED", -1)
+    known = {
+        "dataset": data.get("NAME", ""),
+        "shots": str(shots) if shots > 0 else "",  # else all images
+        "seed": str(seed) if seed >= 0 else "",  # else none
+    }
+    known = {key: value for key, value in known.items() if value}
     if classnames is not None:
         known["classnames"] = compact_json(list(classnames))
     image = cfg.get("INPUT", {})

@@ -24,7 +24,8 @@ if [[ ${1:-} == --library-only ]]; then
             --editable ".[test-library]" "${pins[@]}"
         cp pyproject.toml "$venv/installed"
     fi
-    exec "$venv/bin/python" -m pytest tests/qprompt tests/hosts "$@"
+    exec "$venv/bin/python" -m pytest tests/qprompt tests/hosts \
+        --ignore tests/qprompt/use "$@"
 fi
 
 # shellcheck source=scripts/env.sh
