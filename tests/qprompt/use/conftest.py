@@ -1,5 +1,6 @@
 """Packed prompts of the tiny CLIP, which nothing trained, and images of digits."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -67,3 +68,19 @@ def digits(tmp_path_factory):
     for path, pixels in zip(paths, load_digits().images, strict=False):
         Image.fromarray(np.rint(pixels * (255 / 16)).astype(np.uint8)).save(path)
     return list(map(str, paths))
+
+
+@pytest.fixture(scope="session")
+def load_program():
+    """Export an applied prompt as ONNX into a folder; return the program that lies there."""
+
+    def load_program(model, folder, classnames=None, int8=False):
+        from qprompt.use.onnx import export_onnx
+
+        export_onnx(model, model.classes(classnames), str(folder), int8)
+        spec = importlib.util.spec_from_file_location("classify", folder / "classify.py")
+        program = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(program)
+        return program
+
+    return load_program

@@ -1,6 +1,5 @@
 """ONNX graphs, and the program beside them that needs no PyTorch."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ CLASSES = ["seven", "three", "zero", "the letter A"]  # not those of the file
 
 
 @pytest.fixture(scope="module")
-def exported(packed, tmp_path_factory):
+def exported(packed, load_program, tmp_path_factory):
     """Export the prompt of a learner; return it applied, the folder and the program in it."""
     done = {}
 
@@ -29,11 +28,7 @@ def exported(packed, tmp_path_factory):
         if (name, int8) not in done:
             model = qprompt.load(packed(name)).apply()
             folder = tmp_path_factory.mktemp("onnx") / "exported"
-            export_onnx(model, CLASSES, str(folder), int8)
-            spec = importlib.util.spec_from_file_location("classify", folder / "classify.py")
-            program = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(program)
-            done[name, int8] = model, folder, program
+            done[name, int8] = model, folder, load_program(model, folder, CLASSES, int8)
         return done[name, int8]
 
     return export

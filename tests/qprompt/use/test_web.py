@@ -2,14 +2,18 @@
 
 import functools
 import threading
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import qprompt
+from clip.tiny.pen import VARIANTS
+from qprompt.use.export import export
 from qprompt.use.images import Preprocess
 from qprompt.use.model import AppliedPrompt
 
@@ -17,6 +21,7 @@ pytest.importorskip("onnxscript", reason="onnxscript is missing: pip install -e 
 
 from qprompt.use.web import RUNTIME, export_web, find_runtime  # noqa: E402
 
+REPOSITORY = Path(__file__).parents[3]
 CLASSES = ["seven", "three", "zero"]
 PROMPTS = [("CoOp", 1), ("CoOp", 4), ("CoCoOp", 1), ("MaPLe", 2)]
 
@@ -56,13 +61,11 @@ def models(packed):
     return [qprompt.load(packed(*prompt)).apply() for prompt in PROMPTS]
 
 
-@pytest.fixture(scope="module")
-def page(browser, serve, runtime, models, tmp_path_factory):
-    """The page in a browser, which must stay silent and fetch nothing from elsewhere."""
-    folder = tmp_path_factory.mktemp("page") / "new"
-    export_web(models, CLASSES, str(folder), runtime)
-    address, complaints, requests = serve(folder), [], []
-    tab = browser.new_page(viewport={"width": 1100, "height": 600})
+@contextmanager
+def opened(browser, address):
+    """A page in the browser, which must stay silent and fetch nothing from elsewhere."""
+    complaints, requests = [], []
+    tab = browser.new_page(viewport={"width": 1100, "height": 520})
     tab.on("console", lambda message: complaints.append(message.text))
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.on("request", lambda sent: requests.append(sent.url))
@@ -72,6 +75,15 @@ def page(browser, serve, runtime, models, tmp_path_factory):
     tab.close()
     assert not complaints
     assert all(url.startswith((address, "data:", "blob:")) for url in requests)
+
+
+@pytest.fixture(scope="module")
+def page(browser, serve, runtime, models, tmp_path_factory):
+    """A page of untrained prompts."""
+    folder = tmp_path_factory.mktemp("page") / "new"
+    export_web(models, CLASSES, str(folder), runtime)
+    with opened(browser, serve(folder)) as tab:
+        yield tab
 
 
 def run(page, code, paths):
@@ -109,6 +121,18 @@ def test_page_sees_the_pixels_that_torchvision_sees(page, models, tmp_path, mode
     np.testing.assert_allclose(found, wanted, atol=1e-6, rtol=0)
 
 
+def draw(page, digit):
+    """Draw the first variant of a digit with the mouse, and wait for its classes."""
+    box = page.locator("canvas").bounding_box()
+    for stroke in VARIANTS[digit][0]:
+        for number, (x, y) in enumerate(stroke):
+            page.mouse.move(box["x"] + 60 + 136 * x, box["y"] + 40 + 176 * y)
+            if number == 0:
+                page.mouse.down()
+        page.mouse.up()
+    page.wait_for_function("document.querySelector('meter').value > 0")
+
+
 def columns(page):
     """Headings, and the probabilities in percent that stand below them."""
     sections = page.locator("section").all()
@@ -124,12 +148,7 @@ def test_a_drawn_character_and_an_image_fill_a_column_for_each_prompt(page, mode
     assert "QCoOp, 1 bit" in headings[0] and "QMaPLe, 2 bits" in headings[3]
     assert not np.any(shares)
 
-    box = page.locator("canvas").bounding_box()
-    for action, x, y in [("move", 60, 60), ("down", 0, 0), ("move", 190, 60), ("move", 110, 200)]:
-        place = (box["x"] + x, box["y"] + y) if action == "move" else ()
-        getattr(page.mouse, action)(*place)
-    page.mouse.up()
-    page.wait_for_function("document.querySelector('meter').value > 0")
+    draw(page, "7")
     assert np.allclose(np.sum(columns(page)[1], axis=1), 100, atol=0.2)
 
     page.get_by_text("Clear").click()
@@ -162,3 +181,54 @@ def test_prompts_of_different_preprocessing_need_pages_of_their_own(models, runt
     other.preprocess = Preprocess((32, 32), "bilinear")
     with pytest.raises(qprompt.InvalidOptionError, match="pages of their own"):
         export_web([models[0], other], CLASSES, str(tmp_path / "page"), runtime)
+
+
+@pytest.fixture
+def train(build, tmp_path):
+    """Train on all digits; return the applied prompt, the evaluation's logits and its images."""
+
+    def train(trainer, bits, epochs):
+        folder = tmp_path / f"{trainer}-{bits}"
+        opts = ["DATASET.NUM_SHOTS", 16, "DATASET.SUBSAMPLE_CLASSES", "all"]
+        opts += ["OPTIM.MAX_EPOCH", epochs, "TRAINER.QPROMPT.BITS", min(bits, 8)]
+        run = build(trainer, folder, opts=opts)
+        run.train()
+        run.set_model_mode("eval")
+        logits = np.concatenate([logits.numpy() for logits, _ in run.scores(run.test_loader)])
+        export(str(folder), str(folder / "exported.safetensors"), bits)
+        model = qprompt.load(folder / "exported.safetensors").apply()
+        return model, logits, [item.impath for item in run.dm.dataset.test]
+
+    return train
+
+
+@pytest.mark.slow
+def test_trained_prompts_agree_with_train_py_image_by_image(
+    browser, serve, runtime, train, load_program, tmp_path
+):
+    runs = [train("QCoOp", 1, 200), train("QCoCoOp", 1, 10), train("QMaPLe", 4, 5)]
+    models, logits, (paths, *_) = zip(*runs, strict=True)
+    export_web(models, models[0].classes(None), str(tmp_path / "page"), runtime)
+    with opened(browser, serve(tmp_path / "page")) as tab:
+        found = run(tab, "await classify(pixels)", paths)
+    wanted = torch.from_numpy(np.stack(logits, axis=1)).softmax(dim=-1).numpy()
+    print(f"{len(paths)} images, largest difference {np.abs(found - wanted).max():.1e}")
+    np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
+    assert (found.argmax(axis=2) == wanted.argmax(axis=2)).all()
+    for number, (model, expected, _) in enumerate(runs):
+        program = load_program(model, tmp_path / f"onnx-{number}")
+        computed = program.compute_logits(np.stack([program.read(path) for path in paths]))
+        print(f"{model.prompt}: largest difference {np.abs(computed - expected).max():.1e}")
+        np.testing.assert_allclose(computed, expected, atol=1e-4, rtol=0)
+        assert (computed.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+@pytest.mark.slow
+def test_screenshot_in_docs(browser, serve, runtime, train, tmp_path):
+    """Draws what docs/export.md shows."""
+    models = [train("CoOp", 16, 200)[0], *(train("QCoOp", bits, 200)[0] for bits in (1, 2, 4))]
+    export_web(models, models[0].classes(None), str(tmp_path / "page"), runtime)
+    with opened(browser, serve(tmp_path / "page")) as tab:
+        draw(tab, "3")
+        assert tab.locator("li.best span").all_inner_texts() == ["three"] * len(models)
+        tab.screenshot(path=REPOSITORY / "docs/page.png")
