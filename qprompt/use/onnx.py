@@ -76,6 +76,7 @@ def _without_quick_gelu(model: AppliedPrompt) -> AppliedPrompt:
 @torch.no_grad()
 def _write_graph(module: nn.Module, example: Tensor, names: Sequence[str], path: Path) -> None:
     """Write a module of one input and one output, named so; their first axes are the batch."""
+    module(example)  # else tracing would leave its own kind of tensors in caches
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter warns of its own calls
         program = torch.onnx.export(
