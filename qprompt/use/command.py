@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ..errors import QPromptError  # and with it torch, which --help does without
 
     try:
-        sys.exit(args.run(args))
-    except BrokenPipeError:
-        sys.exit(1)  # whoever reads the output has seen enough
+        code = args.run(args)
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (QPromptError, OSError) as error:
         sys.exit(f"error: {error}")
     except ValueError as error:
@@ -238,8 +242,6 @@ def _write_json(rows: Rows) -> None:
 
 
 def classifier(args: argparse.Namespace) -> None:
-    import os
-
     from safetensors.torch import save
 
     from ..dassl import compact_json
