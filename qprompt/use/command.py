@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidOptionError, QPromptError
+
 if TYPE_CHECKING:
     from ..prompt import Prompt
     from .model import AppliedPrompt
@@ -23,8 +25,6 @@ DIFFERENT = 3
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command line; see `qprompt --help`."""
     args = parser().parse_args(argv)
-    from ..errors import QPromptError  # and with it torch, which --help does without
-
     try:
         code = args.run(args)
         sys.stdout.flush()
@@ -33,12 +33,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (QPromptError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except ValueError as error:
-        from ..clip import ClipError
-
-        if not isinstance(error, ClipError):
-            raise
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
         sys.exit(f'error: {error}: pip install "clip-qprompt[clip]"')
@@ -166,7 +160,6 @@ def inspect(args: argparse.Namespace) -> None:
 
 
 def _words(prompt: Prompt, args: argparse.Namespace) -> list[list[str]]:
-    from ..errors import InvalidOptionError
     from .backbone import load_backbone
     from .words import nearest_words
 
@@ -179,7 +172,6 @@ def _words(prompt: Prompt, args: argparse.Namespace) -> list[list[str]]:
 
 
 def export(args: argparse.Namespace) -> None:
-    from ..errors import InvalidOptionError
     from . import export as exporting
 
     settings = {}
@@ -245,7 +237,6 @@ def classifier(args: argparse.Namespace) -> None:
     from safetensors.torch import save
 
     from ..dassl import compact_json
-    from ..errors import InvalidOptionError
     from ..packed_file import write_atomically
 
     if os.path.exists(args.output):
