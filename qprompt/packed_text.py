@@ -28,13 +28,11 @@ DICTIONARY = (
     rb"MAPLE PROMPT_DEPTH COCOOP a photo of a QMaPLe QCoCoOp QKgCoOp QProGrad middle front"
     rb"RN50 ViT-L/14 ViT-B/32 laion2b_s34b_b79k tiny [32,32] [16] [4] \"bits\":4, \"bits\":2,"
     rb'{"__metadata__":{"backbone":"ViT-B/16","ctx_init":"","format":"qprompt","format_version":"1",'
-    rb'"input":"{\"INTERPOLATION\":\"bicubic\",\"PIXEL_MEAN\":[0.48145466,0.4578275,0.40821073],'
-    rb"\"PIXEL_STD\":[0.26862954,0.26130258,0.27577711],\"SIZE\":[224,224],\"TRANSFORMS\":"
-    rb'[\"random_resized_crop\",\"random_flip\",\"normalize\"]}",'
+    rb'"input":"{\"interpolation\":\"bicubic\",\"mean\":[0.48145466,0.4578275,0.40821073],'
+    rb'\"size\":[224,224],\"std\":[0.26862954,0.26130258,0.27577711]}",'
     rb'"quantized":"{\"ctx\":{\"bits\":1,\"shape\":[4,512],\"dtype\":\"float16\"}}",'
     rb'"settings":"{\"COOP\":{\"CLASS_TOKEN_POSITION\":\"end\",\"CSC\":false,\"CTX_INIT\":\"\",'
-    rb"\"N_CTX\":4,\"W\":8.0},\"QPROMPT\":{\"BITS\":1,\"CODEBOOK\":\"kmeans\",\"INTERVAL\":50,"
-    rb"\"KL_THRESHOLD\":0.001,\"MODE\":\"qat\",\"NOISE_RELATIVE\":false,\"NOISE_STD\":0.0,"
+    rb"\"N_CTX\":4,\"W\":8.0},\"QPROMPT\":{\"BITS\":1,\"CODEBOOK\":\"kmeans\",\"MODE\":\"qat\","
     rb'\"NORMALIZE\":true,\"PARAMS\":\"\"}}","trainer":"QCoOp"},'
     rb'"ctx.codebook":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},'
     rb'"ctx.indices":{"dtype":"U8","shape":[256],"data_offsets":[4,260]}}'

@@ -42,19 +42,20 @@ def wheel(tmp_path_factory):
 def environment(wheel, tmp_path_factory):
     """A new environment that sees the packages of this one, so that nothing is downloaded."""
     folder = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
     (site / "hide.pth").write_text("import hide\n")
     (site / "hide.py").write_text(HIDE)
-    pip("install", "--no-index", "--ignore-installed", "--no-deps", wheel, python=python)
-    pip("install", "--no-index", f"{wheel}[clip]", python=python)  # what it needs is there
+    install = "--python", python, "install", "--no-index"
+    pip(*install, "--ignore-installed", "--no-deps", wheel)
+    pip(*install, f"{wheel}[clip]")  # what it needs is there
     return python
 
 
-def pip(*arguments, python=sys.executable):
-    command = [python, "-m", "pip", "--disable-pip-version-check", *arguments]
+def pip(*arguments):
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -27,6 +27,11 @@ def load_backbone(
             f"'{prompt.path}' was learned on the backbone {prompt.backbone}, and {name} is another:"
             " a prompt is of no use there"
         )
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InvalidOptionError(f"device {str(device)!r} is not to be had ({reason})") from error
     if precision is None:
         precision = "fp32" if torch.device(device).type == "cpu" else "fp16"
     return load(name, precision, device).requires_grad_(False)

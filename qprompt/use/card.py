@@ -54,16 +54,16 @@ def card(prompt: Prompt) -> str:
     Source: https://huggingface.co/docs/hub/model-cards
     """
     about = prompt.metadata
-    title, origin = f"{prompt.trainer} for {prompt.backbone}", ""
-    if "dataset" in about:
-        title = f"{prompt.trainer} on {about['dataset']}"
-        origin = f", learned from {about['shots']} images of each class of {about['dataset']}"
+    dataset, shots = about.get("dataset"), about.get("shots")
+    title = f"{prompt.trainer} on {dataset or prompt.backbone}"
+    learned_from = f"{shots} images of each class of {dataset}" if shots else dataset
+    origin = f", learned from {learned_from}" if dataset else ""
     front_matter = {
         "library_name": "qprompt",
         "pipeline_tag": TASK,
         "tags": ["clip", "prompt-learning", "quantization"],
         "base_model": _hub_model(prompt.backbone),
-        "datasets": [about["dataset"]] if "dataset" in about else None,
+        "datasets": [dataset] if dataset else None,
         "metrics": ["accuracy"],
         "model-index": _results(title, prompt.read_json("accuracies") or {}),
     }

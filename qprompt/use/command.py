@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidOptionError, QPromptError
 from . import export_command
 
 if TYPE_CHECKING:
@@ -26,19 +28,14 @@ EXTRAS = {"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx", "segno": 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command line; see `qprompt --help`."""
     args = parser().parse_args(argv)
-    from ..errors import QPromptError  # and with it torch, which --help does without
-
     try:
-        sys.exit(args.run(args))
-    except BrokenPipeError:
-        sys.exit(1)  # whoever reads the output has seen enough
+        code = args.run(args)
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (QPromptError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except ValueError as error:
-        from ..clip import ClipError
-
-        if not isinstance(error, ClipError):
-            raise
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0], "clip")
@@ -158,7 +155,6 @@ def inspect(args: argparse.Namespace) -> None:
 
 
 def _words(prompt: Prompt, args: argparse.Namespace) -> list[list[str]]:
-    from ..errors import InvalidOptionError
     from .backbone import load_backbone
     from .words import nearest_words
 
@@ -222,12 +218,9 @@ def _write_json(rows: Rows) -> None:
 
 
 def classifier(args: argparse.Namespace) -> None:
-    import os
-
     from safetensors.torch import save
 
     from ..dassl import compact_json
-    from ..errors import InvalidOptionError
     from ..packed_file import write_atomically
 
     if os.path.exists(args.output):

@@ -18,11 +18,14 @@ METADATA = {
     "dataset": "EuroSAT",
     "epoch": "200",
 }
-# of a prompt that train.py packed
+# as train.py packs them
 SETTINGS = (
     '{"COOP":{"CLASS_TOKEN_POSITION":"end","CSC":false,"CTX_INIT":"","N_CTX":16,"W":8.0},'
-    '"QPROMPT":{"BITS":1,"CODEBOOK":"kmeans","INTERVAL":50,"KL_THRESHOLD":0.001,"MODE":"qat",'
-    '"NOISE_RELATIVE":false,"NOISE_STD":0.0,"NORMALIZE":true,"PARAMS":""}}'
+    '"QPROMPT":{"BITS":1,"CODEBOOK":"kmeans","MODE":"qat","NORMALIZE":true,"PARAMS":""}}'
+)
+INPUT = (
+    '{"interpolation":"bicubic","mean":[0.48145466,0.4578275,0.40821073],"size":[224,224],'
+    '"std":[0.26862954,0.26130258,0.27577711]}'
 )
 
 
@@ -49,7 +52,7 @@ def test_text_holds_the_prompt_and_what_using_it_needs(bits, shape):
 
 
 def test_text_of_one_bit_has_about_400_characters():
-    text = encode_text(prompt(settings=SETTINGS)._replace(plain={}))
+    text = encode_text(prompt(settings=SETTINGS, input=INPUT)._replace(plain={}))
     assert len(text) <= 400
     assert set(text) <= {*string.ascii_letters, *string.digits, *"-_."}
 

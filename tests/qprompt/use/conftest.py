@@ -19,11 +19,10 @@ from trainers.vpt import VisualPromptLearner
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 WORDS = "a photo of a"
 INPUT = {
-    "SIZE": [32, 32],
-    "INTERPOLATION": "bicubic",
-    "PIXEL_MEAN": [0.48145466, 0.4578275, 0.40821073],
-    "PIXEL_STD": [0.26862954, 0.26130258, 0.27577711],
-    "TRANSFORMS": ["random_resized_crop", "normalize"],
+    "size": [32, 32],
+    "interpolation": "bicubic",
+    "mean": [0.48145466, 0.4578275, 0.40821073],
+    "std": [0.26862954, 0.26130258, 0.27577711],
 }
 LEARNERS = {
     "CoOp": lambda backbone, names: PromptLearner(backbone, names, ctx_init=WORDS),

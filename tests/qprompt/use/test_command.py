@@ -178,6 +178,7 @@ def test_diff(packed, run, tmp_path):
         (["classify", "PACKED", "x.png", "--backbone", "ViT-B/32"], "ViT-B/32 is another"),
         (["classify", "PACKED", "x.png", "--classes-file", "no.txt"], "No such file"),
         (["inspect", "PACKED", "--words", "0"], "topk is 0"),
+        (["classify", "PACKED", "x.png", "--device", "abacus"], "device 'abacus' is not to be had"),
     ],
 )
 def test_what_a_user_can_put_right_is_said_in_one_line(packed, run, tmp_path, arguments, message):
