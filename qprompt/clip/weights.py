@@ -222,7 +222,10 @@ def _as_open_clip_reads_it(pretrained: str) -> Iterator[str]:
         return
     loaded = _load_file(path)
     state = _weights(loaded, path)
-    if state.keys() == loaded.keys():
+    plain = state.keys() == loaded.keys()
+    del loaded  # open_clip reads the file again: hold no copy meanwhile
+    if plain:
+        del state
         yield pretrained
         return
     with tempfile.TemporaryDirectory() as scratch:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import re
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ FROZEN = (
     "prompt_learner.ZS_image_encoder.",
 )
 LEARNED = "VPT"  # ... but for what has this in its name: upstream's prompts in the towers
+CHAIN = "parametrizations."  # in the names of quantizers and latent weights
 BUFFERS = ("token_prefix", "token_suffix")  # of upstream's learners, made of the class names
 
 
@@ -77,11 +77,10 @@ def restore_learner(state: dict[str, Tensor], bits: int | None = None) -> nn.Mod
     """
     state = {name: value for name, value in state.items() if _is_learned(name)}
     options = recorded_options(state)
-    latent = {
-        re.sub(r"parametrizations\.(\w+)\.original$", r"\1", name): tensor
-        for name, tensor in state.items()
-        if name.endswith(".original") or "parametrizations." not in name
-    }
+    latent = {name: value for name, value in state.items() if CHAIN not in name}
+    for name, value in state.items():
+        if name.endswith(".original"):
+            latent[name.replace(CHAIN, "").removesuffix(".original")] = value
     if not latent:
         raise CheckpointReadError("the checkpoint holds nothing that was learned")
     learner = nn.Module()

@@ -27,6 +27,7 @@ def run(capsys):
     """Run a command line in this process; return what it wrote and its exit code."""
 
     def run(*arguments, code=0):
+        capsys.readouterr()
         with pytest.raises(SystemExit) as exit:
             qprompt_main(list(map(str, arguments)))
         if code == 1:
