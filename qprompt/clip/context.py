@@ -109,7 +109,7 @@ class ContextLayout(nn.Module):
             start, rest = tokens[:1, : self.prefix_length], tokens[:, self.prefix_length :]
             return Prompts(start, rest, self.lengths)
         contexts = contexts.expand(1, -1, -1) if contexts.ndim == 2 else contexts
-        m, words = len(contexts), self.prefix_length - 1 - contexts.shape[1]
+        m, words = contexts.shape[0], self.prefix_length - 1 - contexts.shape[1]
         start = self.token_prefix[:1].expand(m, -1, -1)
         common = self.token_suffix[:1, :words].expand(m, -1, -1)
         # (m, 1, width), (m, n_ctx, width), (m, words, width): what all classes have in common

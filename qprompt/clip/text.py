@@ -90,7 +90,7 @@ def encode_prompts(model: CLIP, prompts: Prompts, full: bool = False, chunk: int
     """
     tower = text_tower(model)
     prompts = _add_positions(tower, prompts, compute_dtype(model))
-    m, n = len(prompts.prefix), len(prompts.suffix)
+    m, n = prompts.prefix.shape[0], len(prompts.suffix)
     size = max(1, chunk // m) if chunk else n
     if size < n:
         x = _in_chunks(tower, prompts, full, size)

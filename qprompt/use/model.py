@@ -98,17 +98,21 @@ class AppliedPrompt:
             texts = embed_classes(self.backbone, learned.words, names)
         else:
             context = learned.context
-            layout = ContextLayout(
-                *(self.backbone, names, context.shape[-2], learned.words),
-                *(context.ndim == 3, learned.position),
-            )
             if learned.meta_net is not None:
                 if features is None:
                     raise InvalidOptionError("this prompt depends on the image: give its features")
                 context = context + learned.meta_net(features)[:, None]
-            texts = layout(context)
+            texts = self.layout(names)(context)
         return texts._replace(
             deep_text=learned.deep_text, image=learned.image, deep_image=learned.deep_image
+        )
+
+    def layout(self, classnames: Sequence[str]) -> ContextLayout:
+        """Return what puts the context, whatever it is, among class names."""
+        context, learned = self.learned.context, self.learned
+        return ContextLayout(
+            *(self.backbone, classnames, context.shape[-2], learned.words),
+            *(context.ndim == 3, learned.position),
         )
 
     def classes(self, classnames: Sequence[str] | None) -> list[str]:

@@ -44,11 +44,12 @@ class ConditionalClasses(nn.Module):
 
     def __init__(self, model: AppliedPrompt, classnames: Sequence[str]) -> None:
         super().__init__()
-        self.model, self.classnames = _without_quick_gelu(model), classnames
-        self.backbone, self.meta_net = self.model.backbone, model.learned.meta_net
+        self.backbone = _without_quick_gelu(model).backbone
+        self.layout, self.meta_net = model.layout(classnames), model.learned.meta_net
+        self.context = model.learned.context
 
     def forward(self, features: Tensor) -> Tensor:
-        prompts = self.model.prompts(self.classnames, features)
+        prompts = self.layout(self.context + self.meta_net(features)[:, None])
         texts = clip.encode_prompts(self.backbone, prompts)
         return clip.compare_features(self.backbone, features, texts)
 
@@ -63,6 +64,7 @@ def _without_quick_gelu(model: AppliedPrompt) -> AppliedPrompt:
     """
     model = copy.copy(model)
     model.backbone = copy.deepcopy(model.backbone)
+    layers: Any
     for layers in model.backbone.modules():
         if isinstance(layers, nn.Sequential) and any(isinstance(m, QuickGELU) for m in layers):
             first, _, second = layers
@@ -79,7 +81,7 @@ def _write_graph(module: nn.Module, example: Tensor, names: Sequence[str], path:
     module(example)  # else tracing would leave its own kind of tensors in caches
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter warns of its own calls
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             module.eval(),
             (example,),
             dynamo=True,

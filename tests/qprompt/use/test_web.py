@@ -178,7 +178,7 @@ def test_missing_runtime_is_named_and_how_to_get_it(tmp_path, monkeypatch):
 
 def test_prompts_of_different_preprocessing_need_pages_of_their_own(models, runtime, tmp_path):
     other = AppliedPrompt(models[0].prompt, models[0].backbone)
-    other.preprocess = Preprocess((32, 32), "bilinear")
+    other.preprocess = Preprocess((32, 32), "bilinear", (0, 0, 0), (1, 1, 1))
     with pytest.raises(qprompt.InvalidOptionError, match="pages of their own"):
         export_web([models[0], other], CLASSES, str(tmp_path / "page"), runtime)
 
