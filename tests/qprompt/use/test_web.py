@@ -194,7 +194,9 @@ def train(build, tmp_path):
         run = build(trainer, folder, opts=opts)
         run.train()
         run.set_model_mode("eval")
-        logits = np.concatenate([logits.numpy() for logits, _ in run.scores(run.test_loader)])
+        logits = np.concatenate(
+            [logits.detach().numpy() for logits, _ in run.scores(run.test_loader)]
+        )
         export(str(folder), str(folder / "exported.safetensors"), bits)
         model = qprompt.load(folder / "exported.safetensors").apply()
         return model, logits, [item.impath for item in run.dm.dataset.test]
