@@ -14,7 +14,6 @@ import qprompt
 from trainers.cocoop import ConditionalPromptLearner
 from trainers.coop import PromptLearner
 from trainers.maple import MultiModalPromptLearner
-from trainers.vpt import VisualPromptLearner
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 WORDS = "a photo of a"
@@ -28,7 +27,6 @@ LEARNERS = {
     "CoOp": lambda backbone, names: PromptLearner(backbone, names, ctx_init=WORDS),
     "CoCoOp": lambda backbone, names: ConditionalPromptLearner(backbone, names, ctx_init=WORDS),
     "MaPLe": lambda backbone, names: MultiModalPromptLearner(backbone, names, depth=3),
-    "VPT": lambda backbone, names: VisualPromptLearner(backbone, names, 2, 3, WORDS),
 }
 
 
