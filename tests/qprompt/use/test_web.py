@@ -183,52 +183,67 @@ def test_prompts_of_different_preprocessing_need_pages_of_their_own(models, runt
         export_web([models[0], other], CLASSES, str(tmp_path / "page"), runtime)
 
 
+OPTS = ["DATASET.NUM_SHOTS", 16, "DATASET.SUBSAMPLE_CLASSES", "all"]
+
+
 @pytest.fixture
 def train(build, tmp_path):
-    """Train on all digits; return the applied prompt, the evaluation's logits and its images."""
+    """Train on all digits; return the prompt, exported and applied."""
 
     def train(trainer, bits, epochs):
         folder = tmp_path / f"{trainer}-{bits}"
-        opts = ["DATASET.NUM_SHOTS", 16, "DATASET.SUBSAMPLE_CLASSES", "all"]
-        opts += ["OPTIM.MAX_EPOCH", epochs, "TRAINER.QPROMPT.BITS", min(bits, 8)]
-        run = build(trainer, folder, opts=opts)
-        run.train()
-        run.set_model_mode("eval")
-        logits = np.concatenate(
-            [logits.detach().numpy() for logits, _ in run.scores(run.test_loader)]
-        )
-        export(str(folder), str(folder / "exported.safetensors"), bits)
-        model = qprompt.load(folder / "exported.safetensors").apply()
-        return model, logits, [item.impath for item in run.dm.dataset.test]
+        opts = [*OPTS, "OPTIM.MAX_EPOCH", epochs, "TRAINER.QPROMPT.BITS", min(bits, 8)]
+        build(trainer, folder, opts=opts).train()
+        export(str(folder), f"{folder}.safetensors", bits)
+        return qprompt.load(f"{folder}.safetensors").apply()
 
     return train
 
 
+@pytest.fixture
+def evaluate(build):
+    """Evaluate a prompt as train.py --eval-only does; return logits and paths of all images."""
+
+    def evaluate(prompt):
+        bits = [
+            "TRAINER.QPROMPT.BITS",
+            max(tensor.bits for tensor in prompt.packed.quantized.values()),
+        ]
+        run = build(prompt.trainer, "", opts=[*OPTS, *bits])
+        run.load_model(prompt.path)
+        run.set_model_mode("eval")
+        with torch.no_grad():
+            logits = torch.cat([logits for logits, _ in run.scores(run.test_loader)])
+        return logits, [item.impath for item in run.dm.dataset.test]
+
+    return evaluate
+
+
 @pytest.mark.slow
 def test_trained_prompts_agree_with_train_py_image_by_image(
-    browser, serve, runtime, train, load_program, tmp_path
+    browser, serve, runtime, train, evaluate, load_program, tmp_path
 ):
-    runs = [train("QCoOp", 1, 200), train("QCoCoOp", 1, 10), train("QMaPLe", 4, 5)]
-    models, logits, (paths, *_) = zip(*runs, strict=True)
+    models = [train("QCoOp", 1, 200), train("QCoCoOp", 1, 10), train("QMaPLe", 4, 5)]
+    logits, (paths, *_) = zip(*(evaluate(model.prompt) for model in models), strict=True)
     export_web(models, models[0].classes(None), str(tmp_path / "page"), runtime)
     with opened(browser, serve(tmp_path / "page")) as tab:
         found = run(tab, "await classify(pixels)", paths)
-    wanted = torch.from_numpy(np.stack(logits, axis=1)).softmax(dim=-1).numpy()
+    wanted = torch.stack(logits, dim=1).softmax(dim=-1).numpy()
     print(f"{len(paths)} images, largest difference {np.abs(found - wanted).max():.1e}")
     np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
     assert (found.argmax(axis=2) == wanted.argmax(axis=2)).all()
-    for number, (model, expected, _) in enumerate(runs):
-        program = load_program(model, tmp_path / f"onnx-{number}")
+    for model, expected in zip(models, logits, strict=True):
+        program = load_program(model, tmp_path / f"onnx-{model.prompt.trainer}")
         computed = program.compute_logits(np.stack([program.read(path) for path in paths]))
-        print(f"{model.prompt}: largest difference {np.abs(computed - expected).max():.1e}")
+        print(f"{model.prompt}: largest difference {np.abs(computed - expected.numpy()).max():.1e}")
         np.testing.assert_allclose(computed, expected, atol=1e-4, rtol=0)
-        assert (computed.argmax(axis=1) == expected.argmax(axis=1)).all()
+        assert (computed.argmax(axis=1) == expected.argmax(dim=1).numpy()).all()
 
 
 @pytest.mark.slow
 def test_screenshot_in_docs(browser, serve, runtime, train, tmp_path):
     """Draws what docs/export.md shows."""
-    models = [train("CoOp", 16, 200)[0], *(train("QCoOp", bits, 200)[0] for bits in (1, 2, 4))]
+    models = [train("CoOp", 16, 200), *(train("QCoOp", bits, 200) for bits in (1, 2, 4))]
     export_web(models, models[0].classes(None), str(tmp_path / "page"), runtime)
     with opened(browser, serve(tmp_path / "page")) as tab:
         draw(tab, "3")
