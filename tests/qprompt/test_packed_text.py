@@ -70,3 +70,17 @@ def test_every_changed_or_missing_character_is_noticed():
         for changed in (swapped, text[:i] + text[i + 1 :], text[:i], text[:i] + "?" + text[i:]):
             with pytest.raises(PackedFileError):
                 decode_text(changed)
+
+
+def test_texts_of_the_first_release_are_read():
+    """`ctx` = arange(6).reshape(2, 3) / 8 - 0.25 with 1 bit, as in test_packing.VERSION_1."""
+    text = "qp1.8_LWNpdZG4LDTKfEpkFSIhyYZ7BEt7HRwAaMIbZgMQUGCgAAsAA0OA"
+    file = decode_text(text)
+    assert file.metadata == {"trainer": "QCoOp"}
+    assert file.values["ctx"].tolist() == [[-0.125] * 3, [0.25] * 3]
+
+
+@pytest.mark.parametrize("text", ["", "qp2.8_LWNpdZG4", "hello, here is my prompt"])
+def test_other_texts_are_told_from_damaged_ones(text):
+    with pytest.raises(PackedFileError, match="no packed prompt.*'qp1.'"):
+        decode_text(text)
