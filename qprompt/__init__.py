@@ -9,41 +9,21 @@ Source: "Quantized Prompt for Efficient Generalization of Vision-Language Models
 arXiv:2407.10704.
 """
 
-from .api import add_noise_, draw_noise_, named_quantizers, quantize_, refit_, remove_, step_
-from .errors import (
-    InvalidOptionError,
-    InvalidWeightsError,
-    NoParameterError,
-    PackedFileError,
-    PackedMismatchError,
-    QPromptError,
-)
-from .kmeans import kmeans_1d
-from .packing import load_packed_, pack, payload_bytes, read_metadata, unpack
-from .quantizer import Quantizer, QuantizerOptions
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "InvalidOptionError",
-    "InvalidWeightsError",
-    "NoParameterError",
-    "PackedFileError",
-    "PackedMismatchError",
-    "QPromptError",
-    "Quantizer",
-    "QuantizerOptions",
-    "add_noise_",
-    "draw_noise_",
-    "kmeans_1d",
-    "load_packed_",
-    "named_quantizers",
-    "pack",
-    "payload_bytes",
-    "quantize_",
-    "read_metadata",
-    "refit_",
-    "remove_",
-    "step_",
-    "unpack",
-]
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Imports the library, and with it torch, at its first use: `qprompt --help` needs none."""
+        from importlib import import_module
+
+        public = import_module(".public", __name__)
+        offered = {key: getattr(public, key) for key in public.__all__}
+        globals().update(offered, __all__=public.__all__)
+        if name not in globals():
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return globals()[name]

@@ -25,6 +25,7 @@ from typing import (
     List,
     Mapping,
     Optional,
+    Sequence,
     Tuple,
     Type,
 )
@@ -39,6 +40,7 @@ from .quantizer import Quantizer, QuantizerOptions
 __all__ = ["Options", "Quantized", "add_config", "own_nodes", "plain_class", "quantized"]
 
 LAST, BEST = "prompt", "prompt-best"  # names of packed files
+INPUT_KEYS = ("SIZE", "INTERPOLATION", "TRANSFORMS", "PIXEL_MEAN", "PIXEL_STD")
 BEST_CHECKPOINT = "model-best.pth.tar"
 MODES = ("qat", "ptq", "noise")
 # keys of trainers' nodes that shape how a prompt is trained, and not what it is then
@@ -82,6 +84,41 @@ def add_config(cfg: Any) -> None:
         for key, value in asdict(Options()).items():
             setattr(node, key.upper(), value)
         cfg.TRAINER.QPROMPT = node
+
+
+def compact_json(value: Any) -> str:
+    """JSON as packed files hold it."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+
+
+def describe_data(cfg: Mapping[str, Any], classnames: Optional[Sequence[str]]) -> Dict[str, str]:
+    """What a packed prompt says of the data that it was trained on, where the configuration has it.
+
+    Args:
+        cfg: a Dassl configuration.
+        classnames: of the training run; None: not known.
+    """
+    data = cfg.get("DATASET", {})
+    shots, seed = data.get("NUM_SHOTS", -1), cfg.get("SEED", -1)
+    known = {
+        "dataset": data.get("NAME", ""),
+        "shots": str(shots) if shots > 0 else "",  # else all images
+        "seed": str(seed) if seed >= 0 else "",  # else none
+    }
+    known = {key: value for key, value in known.items() if value}
+    if classnames is not None:
+        known["classnames"] = compact_json(list(classnames))
+    image = cfg.get("INPUT", {})
+    if all(key in image for key in INPUT_KEYS):
+        normalizes = "normalize" in image["TRANSFORMS"]
+        prepared = {
+            "size": list(image["SIZE"]),
+            "interpolation": image["INTERPOLATION"],
+            "mean": list(image["PIXEL_MEAN"]) if normalizes else [0.0, 0.0, 0.0],
+            "std": list(image["PIXEL_STD"]) if normalizes else [1.0, 1.0, 1.0],
+        }
+        known["input"] = compact_json(prepared)
+    return known
 
 
 def own_nodes(trainer_class: Type[Any], trainers: Mapping[str, Any]) -> Dict[str, Any]:
@@ -218,11 +255,13 @@ class Quantized(_Trainer):
             name: {key: value for key, value in node.items() if key not in TRAINING_KEYS}
             for name, node in nodes.items()
         }
+        dataset: Any = getattr(getattr(self, "dm", None), "dataset", None)
         return {
             "trainer": type(self).__name__,
             "backbone": self.cfg.MODEL.BACKBONE.NAME,
             "ctx_init": self._context_initialisation(),
-            "settings": json.dumps(settings, separators=(",", ":"), sort_keys=True),
+            "settings": compact_json(settings),
+            **describe_data(self.cfg, getattr(dataset, "classnames", None)),
         }
 
     def packed_modules(self, module: nn.Module) -> Dict[str, nn.Module]:

@@ -7,6 +7,10 @@ class QPromptError(Exception):
     """Base of all errors of this library."""
 
 
+class HubError(QPromptError, OSError):
+    """A prompt on the Hugging Face Hub cannot be had."""
+
+
 class InvalidOptionError(QPromptError, ValueError):
     """An argument lies outside its range, or does not fit the module that it is for."""
 

@@ -67,6 +67,11 @@ class PackedFile(NamedTuple):
         """All tensors by name, those of quantized parameters dequantized."""
         return {**{name: tensor.value for name, tensor in self.quantized.items()}, **self.plain}
 
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of a file but for its header."""
+        return len(split(self.encode())[1])
+
     @classmethod
     def read(cls, path: Path) -> PackedFile:
         """Raises PackedFileError for a damaged, foreign, inconsistent or newer file, OSError."""
@@ -92,8 +97,8 @@ class PackedFile(NamedTuple):
             self.decode(content)
         except ValueError as error:
             raise InvalidWeightsError(f"these weights cannot be packed: {error}") from error
-        _write_atomically(path, content)
-        return len(_split(content)[1])
+        write_atomically(path, content)
+        return len(split(content)[1])
 
     def encode(self) -> bytes:
         """Bytes of a file of the current version; equal contents give equal bytes."""
@@ -135,7 +140,7 @@ def _read_header(content: bytes) -> Tuple[Entries, Dict[str, str]]:
     if len(content) > LIMIT:
         raise ValueError(f"it has more than {LIMIT} bytes")
     entries = dict(deserialize(content))  # type: ignore[no-untyped-call]
-    header = json.loads(_split(content)[0], object_pairs_hook=_unique)
+    header = json.loads(split(content)[0], object_pairs_hook=_unique)
     return entries, header.get("__metadata__") or {}
 
 
@@ -205,7 +210,7 @@ def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
 
 def _seal(content: bytes) -> bytes:
     """Sorts the metadata of a safetensors file by name, and puts the digest in."""
-    text, payload = _split(content)
+    text, payload = split(content)
     header = json.loads(text)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
@@ -223,13 +228,13 @@ def _item(digest: str) -> bytes:
     return f'"{DIGEST}":"{digest}"'.encode()
 
 
-def _split(content: bytes) -> Tuple[bytes, bytes]:
+def split(content: bytes) -> Tuple[bytes, bytes]:
     """Header and payload of a safetensors file."""
     start = 8 + int.from_bytes(content[:8], "little")
     return content[8:start], content[start:]
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:

@@ -32,7 +32,8 @@ if [[ ${1:-} == --library-only ]]; then
             --editable ".[test-library]" "${pins[@]}"
         cp pyproject.toml "$venv/installed"
     fi
-    exec "$venv/bin/python" -m pytest tests/qprompt tests/hosts "$@"
+    exec "$venv/bin/python" -m pytest tests/qprompt tests/hosts \
+        --ignore tests/qprompt/use "$@"
 fi
 
 # shellcheck source=scripts/env.sh
@@ -41,7 +42,7 @@ source "$(dirname "$0")/env.sh" test
 ruff check .
 ruff format --check .
 mypy
-vermin --quiet --target=3.8- --no-tips --eval-annotations --violations qprompt
+vermin --quiet --target=3.8- --no-tips --eval-annotations --violations qprompt/*.py
 shellcheck --external-sources scripts/*.sh .ci/run
 if [[ ${1:-} == --fast ]]; then
     shift

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,3 +85,16 @@ def build(data_root, monkeypatch):
 def result():
     """Read the results.json of a run."""
     return lambda folder: json.loads((Path(folder) / "results.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+    if not path:
+        pytest.skip("no Chromium on the PATH: install the package chromium")
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

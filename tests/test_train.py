@@ -136,7 +136,7 @@ def test_prompt_of_4_times_512_numbers_takes_260_bytes(build, tmp_path):
     run.train()
     file = tmp_path / "run" / LEARNER / "prompt.safetensors"
     assert json.loads((tmp_path / "run/results.json").read_text())["stored_bytes"] == 260
-    assert file.stat().st_size < 1024
+    assert file.stat().st_size < 1500
     with safe_open(file, "pt") as tensors:
         assert sum(tensors.get_tensor(key).nbytes for key in tensors.keys()) == 260  # noqa: SIM118
     assert torch.equal(qprompt.unpack(file)["ctx"], run.model.prompt_learner.ctx.detach())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,12 +10,11 @@ from torch.nn import functional as F
 
 import clip
 from dassl.engine import TRAINER_REGISTRY
+from qprompt.clip.meta_net import MetaNet
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner, count_tokens
 from trainers.prompted import PromptedCLIP
 from trainers.upstream import TextEncoder, load_clip_to_cpu  # noqa: F401 (for others' trainers)
-
-BOTTLENECK = 16  # section 3.2: the hidden layer is 16 times narrower than the image features
 
 
 class ConditionalPromptLearner(ContextLearner):
@@ -40,13 +38,7 @@ class ConditionalPromptLearner(ContextLearner):
         self, backbone: nn.Module, classnames: list[str], n_ctx: int = 16, ctx_init: str = ""
     ) -> None:
         super().__init__(backbone, classnames, count_tokens(ctx_init) or n_ctx, ctx_init)
-        features, width = clip.embed_dim(backbone), self.ctx.shape[-1]
-        layers = OrderedDict(
-            linear1=nn.Linear(features, features // BOTTLENECK),
-            relu=nn.ReLU(inplace=True),
-            linear2=nn.Linear(features // BOTTLENECK, width),
-        )
-        self.meta_net = nn.Sequential(layers).to(self.ctx)
+        self.meta_net = MetaNet(clip.embed_dim(backbone), self.ctx.shape[-1]).to(self.ctx)
 
     def forward(self, features: Tensor) -> clip.Prompts:
         """Return the prompts of normalised image features (m, embed_dim), a prefix for each."""

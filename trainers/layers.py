@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import clip
 from dassl.utils import UserError
+from qprompt.use.checkpoint import is_frozen
 from trainers.context import check_tokens
-from trainers.prompted import is_frozen
 
 
 def check_depth(key: str, depth: int, transformer: Any, least: int) -> None:

@@ -91,6 +91,10 @@ def test_evaluation_repeats_what_training_ended_with(host, learner, mode, final,
         getattr(host.trainers, learner).node: node,
         "QPROMPT": {"BITS": ADAPTIVE["BITS"], "MODE": mode},
     }
+    prepared = json.loads(metadata.pop("input"))
+    assert prepared["size"] == [224, 224] and prepared["std"] == [1, 1, 1]
+    assert json.loads(metadata.pop("classnames")) == run.dm.dataset.classnames
+    assert metadata.pop("seed") == "1"
     assert metadata == {
         "trainer": "Q" + learner,
         "backbone": "miniature",

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -40,19 +39,6 @@ def page(tmp_path_factory, runs_below):
     runs.tested(runs.trained("CoOp", "ImageNet", 71.0), "SUN397", 60.0)
     write_report(runs.root, runs.root)
     return runs.root / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-    if not path:
-        pytest.skip("no Chromium on the PATH: install the package chromium")
-    with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["light", "dark"])

@@ -14,8 +14,8 @@ from open_clip.transformer import ResidualAttentionBlock, Transformer
 from torch import Tensor
 from torch.nn import functional as F
 
-from clip.algebra import attend_from_first_token, run_mlp
-from clip.errors import ClipError, UnsupportedBackboneError
+from .algebra import attend_from_first_token, run_mlp
+from .errors import ClipError, UnsupportedBackboneError
 
 
 def residual_blocks(transformer: Transformer) -> Sequence[ResidualAttentionBlock]:
@@ -84,7 +84,7 @@ def replace_prompts(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Te
     prompts = deep[i - 1].to(x.dtype)
     # (n, start, width), (n, n_ctx, width), (n, length - start - n_ctx, width)
     return torch.cat(
-        [x[:, :start], prompts.expand(len(x), -1, -1), x[:, start + len(prompts) :]], dim=1
+        [x[:, :start], prompts.expand(x.shape[0], -1, -1), x[:, start + len(prompts) :]], dim=1
     )
 
 

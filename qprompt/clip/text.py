@@ -13,11 +13,11 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from clip.errors import UnsupportedBackboneError
-from clip.layers import check_depth, replace_prompts
-from clip.prefix import encode_prefix, encode_suffixes, encode_texts
-from clip.prompts import Prompts
-from clip.tokenizer import VOCABULARY_SIZE
+from .errors import UnsupportedBackboneError
+from .layers import check_depth, replace_prompts
+from .prefix import encode_prefix, encode_suffixes, encode_texts
+from .prompts import Prompts
+from .tokenizer import VOCABULARY_SIZE
 
 
 def text_tower(model: CLIP) -> CLIP | TextTransformer:
@@ -90,7 +90,7 @@ def encode_prompts(model: CLIP, prompts: Prompts, full: bool = False, chunk: int
     """
     tower = text_tower(model)
     prompts = _add_positions(tower, prompts, compute_dtype(model))
-    m, n = len(prompts.prefix), len(prompts.suffix)
+    m, n = prompts.prefix.shape[0], len(prompts.suffix)
     size = max(1, chunk // m) if chunk else n
     if size < n:
         x = _in_chunks(tower, prompts, full, size)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ..errors import QPromptError
 
-class ClipError(ValueError):
+
+class ClipError(QPromptError, ValueError):
     """Base of all errors of this package: among others a wrong name, file or precision."""
 
 

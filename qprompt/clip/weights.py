@@ -27,8 +27,8 @@ from open_clip.pretrained import download_pretrained_from_url, get_pretrained_ur
 from safetensors.torch import load_file
 from torch import Tensor
 
-from clip import tiny
-from clip.errors import ClipError, WeightsNotFoundError
+from . import tiny
+from .errors import ClipError, WeightsNotFoundError
 
 OPENAI_NAMES = ("RN50", "RN101", "ViT-B/32", "ViT-B/16", "ViT-L/14")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -222,7 +222,10 @@ def _as_open_clip_reads_it(pretrained: str) -> Iterator[str]:
         return
     loaded = _load_file(path)
     state = _weights(loaded, path)
-    if state.keys() == loaded.keys():
+    plain = state.keys() == loaded.keys()
+    del loaded  # open_clip reads the file again: hold no copy meanwhile
+    if plain:
+        del state
         yield pretrained
         return
     with tempfile.TemporaryDirectory() as scratch:

@@ -10,9 +10,9 @@ from open_clip.model import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from clip.errors import UnsupportedBackboneError
-from clip.layers import run_layers
-from clip.prompts import Prompts
+from .errors import UnsupportedBackboneError
+from .layers import run_layers
+from .prompts import Prompts
 
 
 def takes_prompts(model: CLIP) -> bool:
@@ -71,11 +71,12 @@ def run_tower(tower: Any, images: Tensor, learned: Tensor | None, deep: Sequence
         images, learned, deep: as for :func:`encode_image`.
     """
     x = tower.conv1(images).flatten(2).transpose(1, 2)
-    x = torch.cat([tower.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)
+    n = x.shape[0]  # len(x) would be a constant of an exported graph
+    x = torch.cat([tower.class_embedding.to(x.dtype).expand(n, 1, -1), x], dim=1)
     x = x + tower.positional_embedding.to(x.dtype)
     start = x.shape[1]
     if learned is not None:
         # (n, 1 + patches, width), (n, n_ctx, width)
-        x = torch.cat([x, learned.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+        x = torch.cat([x, learned.to(x.dtype).expand(n, -1, -1)], dim=1)
     x = run_layers(tower.transformer, tower.ln_pre(x), deep, start)
     return tower.ln_post(x) @ tower.proj

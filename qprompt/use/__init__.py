@@ -1,0 +1,1 @@
+"""What is done with a packed prompt once it is learned; needs open_clip."""
