@@ -1,0 +1,76 @@
+"""What a training step asks of a GPU: kernels, copies and waits, at the depth of ViT-B/16.
+
+step_kernels.json holds the kernels of a step, by operation; a test that fails prints its line.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from safetensors.torch import save_file
+
+from tests.pretended_gpu import pretended_gpu
+
+RECORD = json.loads(Path(__file__).with_name("step_kernels.json").read_text())
+LIMITS = {"CoOp": 678, "QCoOp": 701, "MaPLe": 982, "QMaPLe": 1415}
+NO_REFIT = ["TRAINER.QPROMPT.KL_THRESHOLD", 1e9]
+
+
+@pytest.fixture(scope="module")
+def narrow_vit_b16(tmp_path_factory):
+    """Weights of a CLIP with as many layers as ViT-B/16, and few numbers in each."""
+    torch.manual_seed(0)
+    vision = CLIPVisionCfg(layers=12, width=64, head_width=32, patch_size=16, image_size=32)
+    text = CLIPTextCfg(width=64, heads=1, layers=12)
+    path = tmp_path_factory.mktemp("weights") / "narrow.safetensors"
+    save_file(CLIP(64, vision, text, quick_gelu=True).state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture
+def start(build, tmp_path, narrow_vit_b16):
+    """Build a trainer and take its first step; return it and the batch."""
+
+    def start(trainer, *opts):
+        depth = ["TRAINER.MAPLE.PROMPT_DEPTH", 9] if "MaPLe" in trainer else []
+        opts = ["MODEL.BACKBONE.NAME", narrow_vit_b16, *depth, *opts]
+        built = build(trainer, tmp_path, opts=opts)
+        built.set_model_mode("train")
+        built.batch_idx, built.num_batches = 0, 100
+        batch = next(iter(built.train_loader_x))
+        built.forward_backward(batch)
+        return built, batch
+
+    return start
+
+
+@pytest.mark.parametrize("trainer", LIMITS)
+def test_step_launches_no_more_kernels_than_recorded(start, trainer):
+    with pretended_gpu() as device:
+        built, batch = start(trainer)
+        device.reset()
+        built.forward_backward(batch)
+    recorded = Counter(RECORD[trainer])
+    came, went = device.kernels - recorded, recorded - device.kernels
+    line = json.dumps({trainer: dict(sorted(device.kernels.items()))})
+    assert not came, f"{dict(came)} came in, {dict(went)} went: {line}"
+    assert device.kernels.total() <= LIMITS[trainer]
+
+
+@pytest.mark.parametrize("trainer", LIMITS)
+def test_step_waits(start, trainer):
+    with pretended_gpu() as device:
+        built, batch = start(trainer, "TRAINER.QPROMPT.INTERVAL", 2, *NO_REFIT)
+        for asked in (True, False):  # whether constrained clustering compares histograms
+            device.reset()
+            built.forward_backward(batch)
+            waits = {"_local_scalar_dense, detect_anomaly": 1, "_local_scalar_dense, forward_backward": 2}
+            if trainer.startswith("Q"):
+                waits["copy to host, _adapt_group"] = 1 + asked
+                if asked:
+                    waits["bincount, histogram"] = 1 if trainer == "QCoOp" else 18
+            assert device.waits == waits
+            assert device.copies == {"to device, blocking": 1, "to host": asked}
