@@ -18,18 +18,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 CUDA, META = torch.device("cuda", 0), torch.device("meta")
 
-# what computes nothing: other views of the same memory, and memory without numbers
-VIEWS = {
-    *("alias as_strided detach diagonal expand permute select slice split split_with_sizes squeeze t"
-      " transpose unbind unfold unsqueeze view _unsafe_view").split(),
-    *"empty empty_like empty_strided new_empty new_empty_strided is_same_size".split(),
-    *"_local_scalar_dense lift_fresh".split(),
-}  # fmt: skip
+# neither views nor kernels: memory without numbers, and what the host needs to know
+NO_KERNELS = {
+    *("_unsafe_view", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"),
+    *("is_same_size", "_local_scalar_dense"),
+}
 # whose result, or its size, the host needs
-WAITS = set(
-    "_local_scalar_dense bincount equal is_nonzero masked_select nonzero _unique2 "
-    "unique_consecutive unique_dim".split()
-)
+WAITS = {
+    *("_local_scalar_dense", "bincount", "equal", "is_nonzero", "masked_select", "nonzero"),
+    *("_unique2", "unique_consecutive", "unique_dim"),
+}
 
 
 class Device(TorchDispatchMode):
@@ -37,8 +35,9 @@ class Device(TorchDispatchMode):
 
     Attributes:
         kernels: number of launches, by operation.
-        copies: number of copies between host and device: "to device", blocking or not, "to host".
-        waits: where the host waits for the device, by operation and line of code.
+        copies: number of copies: "to host", "to device" from pinned memory, and those
+            "to device, blocking".
+        waits: where the host waits for the device, by operation and the function that it is in.
     """
 
     def __init__(self):
@@ -57,7 +56,7 @@ class Device(TorchDispatchMode):
         if name == "_to_copy":
             return self._convert(func, args[0], kwargs)
         if name == "copy_" and isinstance(args[0], OnDevice) != isinstance(args[1], OnDevice):
-            self._count_copy(isinstance(args[0], OnDevice), len(args) > 2 and args[2])
+            self._count_copy(args[1], len(args) > 2 and args[2])
             func(*tree_map(_held, args), **kwargs)
             return args[0]
         if not (ours or (not tensors and _is_device(target))):
@@ -65,30 +64,32 @@ class Device(TorchDispatchMode):
         self._check(name, args, [t for t in tensors if t.dim() and not isinstance(t, OnDevice)])
         if name in WAITS or (name == "index" and any(_is_mask(i) for i in args[1])):
             self.waits[f"{name}, {_caller()}"] += 1
-        if name not in VIEWS:
+        if name not in NO_KERNELS and not _is_view(func._schema):
             self.kernels[name] += 1
         if target is not None:
-            kwargs = {**kwargs, "device": "cpu", "pin_memory": False}
-            kwargs = {k: v for k, v in kwargs.items() if k != "pin_memory"}
-        return self._wrap(func, args, kwargs, func(*tree_map(_held, args), **tree_map(_held, kwargs)))
+            kwargs = {**kwargs, "device": torch.device("cpu")}
+        result = func(*tree_map(_held, args), **tree_map(_held, kwargs))
+        return self._wrap(func._schema, args, kwargs, result)
 
     def _convert(self, func, source, kwargs):
         here = isinstance(source, OnDevice)
         there = _is_device(kwargs["device"]) if kwargs.get("device") is not None else here
         if here != there:
-            self._count_copy(there, kwargs.get("non_blocking"))
+            self._count_copy(source, kwargs.get("non_blocking"))
         elif here:
             self.kernels["_to_copy"] += 1
         kept = {k: v for k, v in kwargs.items() if k not in ("device", "pin_memory")}
         result = func(_held(source), **kept)
         return OnDevice(result) if there else result
 
-    def _count_copy(self, to_device, non_blocking):
-        if not to_device:
+    def _count_copy(self, source, non_blocking):
+        if isinstance(source, OnDevice):
             self.copies["to host"] += 1
             self.waits[f"copy to host, {_caller()}"] += 1
+        elif non_blocking and getattr(source, "is_pinned_here", False):
+            self.copies["to device"] += 1
         else:
-            self.copies["to device" if non_blocking else "to device, blocking"] += 1
+            self.copies["to device, blocking"] += 1
 
     def _check(self, name, args, others):
         if name.startswith("lift_fresh") or not others:
@@ -100,9 +101,9 @@ class Device(TorchDispatchMode):
         raise RuntimeError(f"Expected all tensors on one device: {name}, {shapes} on the CPU")
 
     @staticmethod
-    def _wrap(func, args, kwargs, result):
+    def _wrap(schema, args, kwargs, result):
         """The result on the device; what changes in place is the object that was given."""
-        for i, argument in enumerate(func._schema.arguments):
+        for i, argument in enumerate(schema.arguments):
             written = argument.alias_info is not None and argument.alias_info.is_write
             if written and isinstance(result, torch.Tensor):
                 return kwargs[argument.name] if argument.name in kwargs else args[i]
@@ -179,7 +180,9 @@ class _WithoutDriver(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func == torch.Tensor.pin_memory:
-            return args[0]
+            pinned = args[0].clone()
+            pinned.is_pinned_here = True
+            return pinned
         if func is torch.device:
             return func(*args)
         args, kwargs = tree_map(_without_driver, (args, kwargs or {}))
@@ -202,16 +205,21 @@ def _is_device(device):
     return device is not None and torch.device(device).type in ("cuda", "meta")
 
 
+def _is_view(schema):
+    aliases = [result.alias_info for result in schema.returns]
+    return any(alias is not None and not alias.is_write for alias in aliases)
+
+
 def _is_mask(index):
     return isinstance(index, torch.Tensor) and index.dtype == torch.bool
 
 
 def _caller():
-    """The line of this repository that an operation comes from."""
+    """The function of this repository that an operation comes from."""
     frame = sys._getframe(2)
     while frame and ("site-packages" in frame.f_code.co_filename or frame.f_globals is globals()):
         frame = frame.f_back
-    return f"{frame.f_code.co_name}" if frame else "backward pass"
+    return frame.f_code.co_name if frame else "backward pass"
 
 
 @contextmanager

@@ -207,19 +207,21 @@ class PromptTrainer(TrainerX):
         image, label = self.parse_batch_train(batch)
         with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
             *losses, logits = self.loss(image, label)
-        for loss in losses:
-            self.detect_anomaly(loss)
         self.optim.zero_grad()
         self.backward(*losses)
         self.scaler.step(self.optim)
         self.scaler.update()
+        accuracy = compute_accuracy(logits.detach(), label)[0].squeeze()
+        # after all that a GPU has to do, since this waits for it
+        numbers = torch.stack([accuracy, *(loss.detach() for loss in losses)]).cpu()
+        self.detect_anomaly(numbers)  # the weights may be NaN by now, and are not saved
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": losses[0].item(), "acc": compute_accuracy(logits, label)[0].item()}
+        return {"loss": numbers[1].item(), "acc": numbers[0].item()}
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Return images, or their features where the image tower is frozen, and labels."""
-        image, label = batch["img"].to(self.device), batch["label"].to(self.device)
+        image, label = self.parse_batch_test(batch)
         return self.frozen_features(image) if self.model.frozen_image_tower else image, label
 
     def frozen_features(self, image: Tensor) -> Tensor:

@@ -219,7 +219,9 @@ class FrozenFeatures:
 
         def compute() -> Tensor:
             batches = ProgressBar(loader, desc="image features")
-            return torch.cat([encode(batch["img"].to(self.device)) for batch in batches])
+            return torch.cat(
+                [encode(batch["img"].to(self.device, non_blocking=True)) for batch in batches]
+            )
 
         data = loader.dataset
         if type(data) is not DatasetWrapper or not isinstance(data.transform, ImageTransform):
