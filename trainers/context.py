@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 import clip
+from clip import count_tokens
 from dassl.utils import UserError
 
-
-def count_tokens(words: str) -> int:
-    """Return the number of tokens of some words, without start and end."""
-    return int(clip.tokenize(words.replace("_", " ")).argmax()) - 1
+__all__ = ["ContextLearner", "count_tokens"]
 
 
 class ContextLearner(nn.Module):
@@ -25,20 +22,18 @@ class ContextLearner(nn.Module):
             stay in the prompts as they are. Empty, or fewer tokens than ``n_ctx``: a normal
             distribution with standard deviation 0.02.
         class_specific: a context for each class instead of a shared one.
+        position: of the class name, as for :class:`clip.ContextLayout`.
 
     Attributes:
         ctx: parameter (n_ctx, width), or (classes, n_ctx, width) if class-specific.
-        prefix_length: number of leading tokens that the prompts of all classes have in common.
-        lengths: number of tokens after those, up to the end of the text, for each class.
+        layout: what stands around the context.
 
     Raises:
         UserError: no context at all.
-        clip.PromptTooLongError: context and class name exceed the text tower's positions.
+        clip.ClipError: unknown position, or prompts that exceed the text tower's positions.
     """
 
     ctx: Tensor
-    token_prefix: Tensor
-    token_suffix: Tensor
 
     def __init__(
         self,
@@ -47,38 +42,27 @@ class ContextLearner(nn.Module):
         n_ctx: int,
         ctx_init: str = "",
         class_specific: bool = False,
+        position: str = "end",
     ) -> None:
         super().__init__()
         if n_ctx < 1:
             raise UserError(f"N_CTX is {n_ctx}: a prompt learner needs at least one context token")
-        words = ctx_init.replace("_", " ").strip()
-        from_words = count_tokens(words) >= n_ctx
-        if not from_words:
-            words = " ".join(["X"] * n_ctx)
-        names = [name.replace("_", " ") for name in classnames]
-        tokens = clip.tokenize([f"{words} {name}." for name in names])
-        tokens = tokens.to(next(backbone.parameters()).device)
-        ends = tokens.argmax(dim=-1)
-        embedded = clip.embed_tokens(backbone, tokens[:, : int(ends.max()) + 1])
-        self.n_ctx = n_ctx
-        self.prefix_length = 1 if class_specific else clip.count_common(tokens)
-        self._ends = ends.tolist()
-        context = embedded[:, 1 : 1 + n_ctx] if class_specific else embedded[0, 1 : 1 + n_ctx]
-        self.ctx = nn.Parameter(context.clone())
-        if not from_words:
+        self.layout = clip.ContextLayout(
+            backbone, classnames, n_ctx, ctx_init, class_specific, position
+        )
+        self.ctx = nn.Parameter(self.layout.start.clone())
+        if not self.layout.from_words:
             nn.init.normal_(self.ctx, std=0.02)
-        self.register_buffer("token_prefix", embedded[:, :1], persistent=False)
-        self.register_buffer("token_suffix", embedded[:, 1 + n_ctx :], persistent=False)
+
+    @property
+    def prefix_length(self) -> int:
+        return self.layout.prefix_length
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        return tuple(end + 1 - self.prefix_length for end in self._ends)
+        return self.layout.lengths
 
     def build_prompts(self, contexts: Tensor) -> clip.Prompts:
-        """Put each of m contexts, (m, n_ctx, width), between start and class names."""
-        m, words = len(contexts), self.prefix_length - 1 - self.n_ctx
-        start = self.token_prefix[:1].expand(m, -1, -1)
-        common = self.token_suffix[:1, :words].expand(m, -1, -1)
-        # (m, 1, width), (m, n_ctx, width), (m, words, width): what all classes have in common
-        prefix = torch.cat([start, contexts, common], dim=1)
-        return clip.Prompts(prefix, self.token_suffix[:, words:], self.lengths)
+        """Put contexts between start and class names."""
+        prompts: clip.Prompts = self.layout(contexts)
+        return prompts

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 import clip
 from dassl.engine import TRAINER_REGISTRY, results
-from dassl.utils import UserError, check_choice
+from dassl.utils import UserError
 from trainers.base import PromptTrainer
 from trainers.context import ContextLearner, count_tokens
 from trainers.prompted import PromptedCLIP
 from trainers.upstream import TextEncoder, load_clip_to_cpu  # noqa: F401 (for others' trainers)
-
-POSITIONS = ("end", "middle", "front")
 
 
 class PromptLearner(ContextLearner):
     """A learned context, shared or for each class, around the class name (section 3.2).
 
     Args:
-        backbone, classnames, class_specific: as for :class:`ContextLearner`.
+        backbone, classnames, class_specific, position: as for :class:`ContextLearner`.
         n_ctx: number of context tokens, unless ``ctx_init`` is given.
         ctx_init: words whose embeddings the context starts from, one vector for each of their
             tokens; empty for a normal distribution with standard deviation 0.02.
-        position: where the class name stands: ``end`` (after the context), ``middle`` or ``front``.
-
-    Raises:
-        UserError: unknown position, and as :class:`ContextLearner`.
     """
-
-    order: Tensor
 
     def __init__(
         self,
@@ -43,35 +34,12 @@ class PromptLearner(ContextLearner):
         class_specific: bool = False,
         position: str = "end",
     ) -> None:
-        check_choice("CLASS_TOKEN_POSITION", position, POSITIONS)
         n_ctx = count_tokens(ctx_init) or n_ctx
-        super().__init__(backbone, classnames, n_ctx, ctx_init, class_specific)
-        self.position = position
-        before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
-        if position != "end":
-            self.prefix_length = 1 if class_specific else 1 + before
-        lengths = [count_tokens(name) for name in classnames]
-        total = self.token_prefix.shape[1] + n_ctx + self.token_suffix.shape[1]
-        order = torch.tensor([_order(before, n_ctx, length, total) for length in lengths])
-        self.register_buffer("order", order.to(self.ctx.device), persistent=False)
+        super().__init__(backbone, classnames, n_ctx, ctx_init, class_specific, position)
 
     def forward(self) -> clip.Prompts:
         """Return the prompts, one prefix for all classes; just the start if class-specific."""
-        context = self.ctx.expand(len(self.token_prefix), -1, -1)
-        # (classes, 1, width), (classes, n_ctx, width), (classes, class name and rest, width)
-        tokens = torch.cat([self.token_prefix, context, self.token_suffix], dim=1)
-        if self.position != "end":
-            tokens = tokens.gather(1, self.order[..., None].expand_as(tokens))
-        return clip.Prompts(
-            tokens[:1, : self.prefix_length], tokens[:, self.prefix_length :], self.lengths
-        )
-
-
-def _order(before: int, n_ctx: int, name_length: int, length: int) -> list[int]:
-    """Positions in [SOS, context, name, rest] from which the wanted layout takes its tokens."""
-    name = range(1 + n_ctx, 1 + n_ctx + name_length)
-    rest = range(1 + n_ctx + name_length, length)
-    return [0, *range(1, 1 + before), *name, *range(1 + before, 1 + n_ctx), *rest]
+        return self.build_prompts(self.ctx)
 
 
 @TRAINER_REGISTRY.register()

@@ -61,7 +61,7 @@ class DecoupledLearner(NamedClasses, PromptLearner):
         columns, _ = self.columns()
         known = {column: row for row, column in enumerate(columns)}
         rows = [known.get(i) for i in range(len(self.classnames))]
-        device = self.token_prefix.device
+        device = self.ctx.device
         self.rows = None if None in rows else torch.tensor(rows, device=device)
 
     def scores(self, image: Tensor, *text: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 
 from open_clip.model import CLIP
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import clip
 from dassl.utils import UserError, check_choice
@@ -111,22 +110,8 @@ class PromptedCLIP(nn.Module):
         return image.to(clip.compute_dtype(self.backbone))
 
     def logits(self, image: Tensor, text: Tensor) -> Tensor:
-        """Compare features: exp(s) <image, text>, both normalised.
-
-        Source: Radford et al., 2021, section 2.3.
-
-        Args:
-            image: (n, embed_dim).
-            text: (classes, embed_dim), or (n, classes, embed_dim) if they depend on the image.
-
-        Returns:
-            (n, classes) in float32.
-        """
-        image = self.backbone.logit_scale.exp() * F.normalize(image, dim=-1)
-        text = F.normalize(text, dim=-1)
-        if text.ndim == 2:
-            return (image @ text.t()).float()
-        return (text @ image[..., None]).squeeze(-1).float()
+        """Compare features, as :func:`clip.compare_features` does."""
+        return clip.compare_features(self.backbone, image, text)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         state = super().state_dict(*args, **kwargs)

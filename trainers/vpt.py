@@ -33,9 +33,7 @@ class VisualPromptLearner(LayerwiseLearner):
     ) -> None:
         super().__init__()
         self.image_encoder = ImagePrompts(backbone, n_ctx, depth)
-        texts = [f"{words} {name}.".replace("_", " ").strip() for name in classnames]
-        tokens = clip.tokenize(texts).to(next(backbone.parameters()).device)
-        self._texts = clip.embed_texts(backbone, tokens)
+        self._texts = clip.embed_classes(backbone, words, classnames)
 
     def forward(self) -> clip.Prompts:
         """Return the fixed texts with the image prompts."""

@@ -84,7 +84,7 @@ def test_one_class(backbone):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"position": "start"}, 'Unknown CLASS_TOKEN_POSITION "start". Did you mean front'),
+        ({"position": "start"}, "CLASS_TOKEN_POSITION is 'start': choose one of end"),
         ({"n_ctx": 0}, "N_CTX is 0"),
         ({"n_ctx": 80}, "takes 77"),
     ],
