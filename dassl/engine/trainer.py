@@ -28,6 +28,7 @@ from dassl.utils import (
     defer_signals,
     distributed,
     load_checkpoint,
+    numerics,
     package_versions,
     write_json,
 )
@@ -235,6 +236,7 @@ class SimpleTrainer(TrainerBase):
             "config": results.config_dict(cfg),
             "irrelevant_settings": sorted(results.IRRELEVANT_SETTINGS),
             "versions": package_versions(),
+            "numerics": numerics(self.device),
             "wall_time_s": round(time.time() - self._birth, 3),
             "peak_memory_bytes": results.peak_memory_bytes(self.device),
             **self.run_summary(),
