@@ -66,3 +66,40 @@ def test_step_on_a_gpu(start, trainer):
     line = json.dumps({trainer: dict(sorted(device.kernels.items()))})
     assert not came, f"{dict(came)} came in, {dict(went)} went: {line}"
     assert device.kernels.total() <= LIMITS[trainer]
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """What torch.compile captures, which then runs as it is."""
+    captured, compile_ = [], torch.compile
+
+    def backend(graph, inputs):
+        captured.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda f, mode, **o: compile_(f, backend=backend, **o))
+    yield captured
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("trainer", [*LIMITS, "QCoCoOp", "QPromptSRC", "QProGrad", "QDePT"])
+def test_compiled_step_is_one_graph(build, tmp_path, graphs, trainer):
+    """Also where codebooks are fitted again; and no larger with more classes."""
+    refits = ["TRAINER.QPROMPT.INTERVAL", 2, "TRAINER.QPROMPT.KL_THRESHOLD", 0.0]
+    sizes, trained = [], []
+    for mode, classes in (("none", "base"), ("default", "base"), ("default", "all")):
+        opts = ["TRAIN.COMPILE", mode, "DATASET.SUBSAMPLE_CLASSES", classes, *refits]
+        built = build(trainer, tmp_path / f"{mode}-{classes}", opts=opts)
+        built.set_model_mode("train")
+        built.num_batches = 100
+        batch = next(iter(built.train_loader_x))
+        for built.batch_idx in range(5):
+            summary = built.forward_backward(batch)
+        assert mode == "none" or len(graphs) == 1
+        sizes += [len(graph.graph.nodes) for graph in graphs]
+        graphs.clear()
+        torch._dynamo.reset()
+        trained.append([summary, *built.model.prompt_learner.parameters()])
+    assert len(set(sizes)) == 1
+    assert trained[0][0] == trained[1][0]
+    assert all(map(torch.equal, trained[0][1:], trained[1][1:]))
