@@ -208,7 +208,7 @@ class PromptTrainer(TrainerX):
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         image, label = self.parse_batch_train(batch)
-        with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
+        with torch.autocast(self.device.type, enabled=self.precision == "amp"):
             *losses, logits = self._step_loss(image, label)
         self.optim.zero_grad()
         self.backward(*losses)
@@ -246,7 +246,7 @@ class PromptTrainer(TrainerX):
         """
         if image.ndim == 2:
             return image
-        with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
+        with torch.autocast(self.device.type, enabled=self.precision == "amp"):
             if self.cache is None:
                 return self.model.encode_image(image)
             key = ("batches", id(self.model.backbone), self.precision)

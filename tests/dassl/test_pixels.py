@@ -126,13 +126,15 @@ def test_memory_and_threads_do_not_change_batches(make_cfg, images, opts):
 @pytest.mark.parametrize(("megabytes", "copies"), [(2048, 2), (0, 6)])
 def test_images_go_to_a_gpu_once(make_cfg, images, megabytes, copies):
     """In one copy a batch, without a wait; in later epochs not again, where they have room."""
-    expected = epochs(make_cfg(), images[:4])
+    cfg = make_cfg(KEY, megabytes)
+    expected = epochs(cfg, images[:4])
     with pretended_gpu() as device:
-        batches = epochs(make_cfg(KEY, megabytes), images[:4])
+        batches = epochs(cfg, images[:4])
     assert device.copies == {"to device": copies, "to device, blocking": 2}  # mean and deviation
     assert not device.waits
     for (i, x), (j, y) in zip(expected, batches, strict=True):
-        assert i == j and torch.equal(x, y.held)
+        level = 1.01 / 255 / min(cfg.INPUT.PIXEL_STD)  # a GPU resizes floats
+        assert i == j and (x - y.held).abs().max() <= level
 
 
 def test_decoded_once(make_cfg, images, reads):
