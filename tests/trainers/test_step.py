@@ -70,6 +70,23 @@ def test_step_on_a_gpu(start, trainer):
     assert sum(kernels[0].values()) <= LIMITS[trainer]
 
 
+def test_a_step_with_an_infinite_loss_is_not_saved(build, tmp_path):
+    """It is noticed after the optimizer's step, and before the epoch ends."""
+    run = build("QCoOp", tmp_path, opts=["TRAIN.CHECKPOINT_FREQ", 1])
+    loss = run.loss
+
+    def infinite(image, label):
+        value, logits = loss(image, label)
+        last = run.batch_idx + 1 == run.num_batches
+        return value * float("inf") if run.epoch and last else value, logits
+
+    run.loss = infinite
+    with pytest.raises(FloatingPointError, match="Lower OPTIM.LR"):
+        run.train()
+    saved = {path.name for path in (tmp_path / "prompt_learner").iterdir()}
+    assert saved == {"checkpoint", "model.pth.tar-1", "prompt.safetensors"}
+
+
 @pytest.fixture
 def graphs(monkeypatch):
     """What torch.compile captures, which then runs as it is."""
