@@ -101,13 +101,12 @@ def graphs(monkeypatch):
     torch._dynamo.reset()
 
 
-COMPILED = ["QCoOp", "QMaPLe"]
-SLOW = [
-    pytest.param(t, marks=pytest.mark.slow) for t in ("QCoCoOp", "QPromptSRC", "QProGrad", "QDePT")
-]
+SLOW = ("QCoOp", "QCoCoOp", "QPromptSRC", "QProGrad", "QDePT")
 
 
-@pytest.mark.parametrize("trainer", [*COMPILED, *SLOW])
+@pytest.mark.parametrize(
+    "trainer", ["QMaPLe", *(pytest.param(t, marks=pytest.mark.slow) for t in SLOW)]
+)
 def test_compiled_step_is_one_graph(build, tmp_path, graphs, trainer):
     """Also where codebooks are fitted again; and no larger with more classes."""
     refits = ["TRAINER.QPROMPT.INTERVAL", 2, "TRAINER.QPROMPT.KL_THRESHOLD", 0.0]
