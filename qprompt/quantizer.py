@@ -198,9 +198,10 @@ class Quantizer(Attachment):
     @torch.no_grad()
     def histogram(self, weight: Tensor) -> Tensor:
         """Number of weights at each index, int64, shape (2^bits,)."""
-        indices = self._assign(weight)[0].reshape(-1).long()
-        counts = indices.new_zeros(len(self.codebook))
-        return counts.scatter_add_(0, indices, indices.new_ones(1).expand_as(indices))
+        indices = self._assign(weight)[0].reshape(-1)
+        counts = torch.zeros(len(self.codebook), dtype=torch.int64, device=indices.device)
+        ones = counts.new_ones(1).expand_as(indices)
+        return counts.index_add_(0, indices, ones)  # bincount would let the host wait for a GPU
 
     @torch.no_grad()
     def count_step_(self) -> float:

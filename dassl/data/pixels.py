@@ -59,7 +59,9 @@ class PixelCache:
     def move(self, path: str, copy: torch.Tensor) -> None:
         """Keep a GPU's copy of an image in its place, if there is room."""
         with self._lock:
-            if path in self._pixels and self.on_gpu + copy.nbytes <= self.limit // 2:
+            kept = self._pixels.get(path)
+            moves = kept is not None and kept.device.type == "cpu"
+            if moves and self.on_gpu + copy.nbytes <= self.limit // 2:
                 self._pixels[path] = copy.clone()  # else it would keep all of its batch
                 self.on_gpu += copy.nbytes
 

@@ -177,8 +177,8 @@ def _sum(tensor: torch.Tensor) -> torch.Tensor:
         work.wait(TIMEOUT) if tensor.device.type == "cpu" else work.wait()
     except RuntimeError as error:
         raise UserError(
-            f"process {rank()} heard nothing from another one for {TIMEOUT.seconds} s, which "
-            f"stopped or hangs ({error}); unless its own message says why, start again: the run "
-            "goes on from its last checkpoint"
+            f"process {rank()} lost another one, or heard nothing from it for {TIMEOUT.seconds} s "
+            f"({error}); unless its own message says why, start again: the run goes on from its "
+            "last checkpoint"
         ) from error
     return tensor
