@@ -258,7 +258,7 @@ class Quantizer(Attachment):
             return self.codebook.new_zeros(()), self.codebook.new_ones(())
         weight = weight.detach().float()
         mu = weight.mean(dtype=torch.float64)
-        sigma = (weight - mu.float()).square_().mean(dtype=torch.float64).sqrt()
+        sigma = (weight - mu).square_().mean(dtype=torch.float64).sqrt()
         return mu, sigma + (sigma == 0)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Quantizer:
