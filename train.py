@@ -28,6 +28,7 @@ from dassl.utils import (
     log_to,
     message,
     print_anything,
+    set_numerics,
     set_random_seed,
 )
 from dassl.utils.checkpoint import reason
@@ -115,6 +116,7 @@ def run(args: argparse.Namespace, cache: Cache | None = None) -> None:
         set_random_seed(cfg.SEED)
         use_cuda = choose_device(cfg).type == "cuda"
         torch.backends.cudnn.benchmark = use_cuda
+        set_numerics()
         if use_cuda:
             torch.cuda.reset_peak_memory_stats()
         print(f"** Config **\n{cfg}\n** System info **\n{collect_env_info()}")

@@ -9,6 +9,8 @@ import argparse
 import contextlib
 import gc
 import io
+import itertools
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,13 +27,15 @@ from dassl.utils import UserError, atomic_write, mkdir_if_missing, write_json
 from trainers.base import PRECISIONS
 
 SECTIONS = ("kmeans", "step", "evaluation", "sweep", "text")
+GPU_PRECISIONS = ("fp16", "amp", "bf16")
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
     add("--output", type=Path, default=Path("output/benchmarks"))
-    add("--only", nargs="+", choices=SECTIONS, default=SECTIONS, help="sections")
+    add("--only", nargs="+", choices=(*SECTIONS, "compiled"), default=SECTIONS, help="sections")
+    add("--device", choices=("cpu", "cuda"), help="default: the GPU if there is one")
     add(
         "--architecture",
         choices=models.ARCHITECTURES,
@@ -39,7 +43,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         help="with random weights, or the embedded tiny model for a quick trial",
     )
     add("--names", type=Path, help="class names, one a line (default: ImageNet's)")
-    add("--classes", type=_positive, help="of step (default: 100) and text (10, 100, 1000)")
+    add("--classes", type=_positive, help="of step and compiled (100), text (10, 100, 1000)")
     add("--threads", type=_positive, default=torch.get_num_threads())
     add("--precision", choices=PRECISIONS, default="fp32", help="PREC of step, evaluation, sweep")
     add("--dataset", default="digits", help="of the sweep")
@@ -66,15 +70,33 @@ def read_names(path: Path | None, least: int) -> list[str]:
     return names
 
 
+def choose_device(name: str | None) -> None:
+    """Hide the GPU if the CPU is asked for; UserError: a GPU is asked for, and there is none."""
+    if name == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no GPU here")
+
+
+def sizes(args: argparse.Namespace) -> tuple[list[int], Sequence[str]]:
+    """Return numbers of classes and precisions of steps; with --device cuda all that there are."""
+    every = args.device == "cuda"
+    classes = [args.classes] if args.classes else [10, 100, 1000] if every else [100]
+    return classes, GPU_PRECISIONS if every else [args.precision]
+
+
 def measure(args: argparse.Namespace, names: Sequence[str], folder: Path) -> Iterator[Row]:
     """Yield the rows of the sections that are asked for."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if "kmeans" in args.only:
-        yield from kmeans.measure()
-    if {"step", "evaluation", "sweep"} & set(args.only):
+        yield from kmeans.measure(device)
+    if {"step", "compiled", "evaluation", "sweep"} & set(args.only):
         backbone = models.backbone(args.architecture, folder)
-        if "step" in args.only:
-            yield from steps.measure(backbone, names[: args.classes or 100], folder, args.precision)
+        for n, precision in itertools.product(*sizes(args)):
+            if "step" in args.only:
+                yield from steps.measure(backbone, names[:n], folder, precision)
+            if "compiled" in args.only:
+                yield from steps.measure_compiled(backbone, names[:n], folder, precision)
         if "evaluation" in args.only:
             yield from evaluation.measure(backbone, folder, args.precision)
         if "sweep" in args.only:
@@ -89,6 +111,7 @@ def measure(args: argparse.Namespace, names: Sequence[str], folder: Path) -> Ite
 def run(argv: Sequence[str]) -> None:
     """Measure and write; after each row, since the next may take long."""
     args = parse_args(argv)
+    choose_device(args.device)
     torch.set_num_threads(args.threads)
     names = read_names(args.names, args.classes or 1)
     mkdir_if_missing(args.output)

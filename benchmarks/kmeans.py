@@ -18,8 +18,8 @@ SECTION = "K-Means, fit and assignment"
 N = 768 * 512  # one projection of MaPLe
 
 
-def measure() -> Iterator[Row]:
-    """Yield a row for each number of centroids and each other implementation."""
+def measure(device: torch.device) -> Iterator[Row]:
+    """Yield a row for each number of centroids and other implementation, and for a GPU."""
     weights = torch.randn(N, generator=torch.Generator().manual_seed(0))
     numbers = weights.double().numpy()
     for k in (2, 16):
@@ -30,6 +30,9 @@ def measure() -> Iterator[Row]:
             note = f"sum of squares {squares:.5f} of that of {name}"
             what = f"{N:,} numbers, {k} centroids"
             yield Row(SECTION, what, measured, note, {"squares_ratio": squares})
+        if device.type == "cuda":
+            sides = {side: partial(_ours, weights.to(side), k) for side in ("cpu", "cuda")}
+            yield Row(SECTION, what, compare(sides, repeats=9, seconds=30)[0])
 
 
 def _scikit_learn(numbers: np.ndarray, k: int) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch.backends.cpu import get_cpu_capability
 
 from benchmarks.runs import REPOSITORY
+from dassl.utils import numerics
 from qprompt.clip.weights import TINY_NAME
 from trainers.base import resolve_precision
 
@@ -35,10 +36,19 @@ def describe(argv: Sequence[str], architecture: str, precision: str) -> dict[str
         "precision of trainers": resolve_precision(precision, device),
         "processor": f"{_processor()}, {os.cpu_count()} cores ({get_cpu_capability()})",
         "threads": str(torch.get_num_threads()),
-        "GPU": torch.cuda.get_device_name() if device.type == "cuda" else "none",
+        "GPU": _gpu(device),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def _gpu(device: torch.device) -> str:
+    """The card, its libraries and settings, and its clocks now, in MHz."""
+    if device.type != "cuda":
+        return "none"
+    query = ["nvidia-smi", "--query-gpu=clocks.sm,clocks.mem", "--format=csv,noheader,nounits"]
+    clocks = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()[:1]
+    return f"{numerics(device)}, clocks {clocks}"
 
 
 def _commit() -> str:

@@ -45,6 +45,8 @@ class Measurement:
     def time(self, side: Side) -> Any:
         """Run a side once, add the seconds that it took, and return its result."""
         gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         user, system = _processor_seconds()
         begin = time.perf_counter()
         result = side()

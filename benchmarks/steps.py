@@ -21,7 +21,7 @@ from benchmarks.runs import arguments, make_images
 from dassl.engine import build_trainer
 from dassl.utils import Cache, set_random_seed
 from qprompt.quantizer import Quantizer
-from trainers.base import PromptTrainer
+from trainers.base import COMPILE_MODES, PromptTrainer
 
 SECTION = "Training step"
 
@@ -35,21 +35,7 @@ def measure(backbone: str, names: Sequence[str], folder: Path, precision: str) -
         folder: for images and outputs.
         precision: PREC of the trainers.
     """
-    root = folder / "images"
-    make_images(root, names)
-
-    cache: Cache = {}  # one backbone for all
-
-    def build(trainer: str, *opts: object) -> PromptTrainer:
-        node = "MAPLE" if "MaPLe" in trainer else "COOP"
-        opts = (f"TRAINER.{node}.PREC", precision, *opts)
-        given = arguments(trainer, "folder", root, backbone, folder / "out", *opts)
-        cfg = train.setup_cfg(train.parse_args(given))
-        set_random_seed(cfg.SEED)
-        built = build_trainer(cfg, cache)
-        built.cache = None  # its steps encode their images, as those of a run of its own
-        return built
-
+    build = builder(backbone, names, folder, precision)
     coop, maple, qcoop, qmaple = map(build, ("CoOp", "MaPLe", "QCoOp", "QMaPLe"))
     full_coop, full_maple = (
         build(name, "MODEL.TEXT_ENCODING", "full") for name in ("CoOp", "MaPLe")
@@ -74,6 +60,41 @@ def measure(backbone: str, names: Sequence[str], folder: Path, precision: str) -
         yield Row(SECTION, f"{name} beside {reference}, {where}", measured, note, numbers)
 
 
+def measure_compiled(
+    backbone: str, names: Sequence[str], folder: Path, precision: str
+) -> Iterator[Row]:
+    """Yield a row for each trainer and mode of TRAIN.COMPILE; arguments as for :func:`measure`."""
+    build = builder(backbone, names, folder, precision)
+    for name in ("CoOp", "QCoOp", "MaPLe", "QMaPLe"):
+        plain = _step(build(name))
+        for mode in COMPILE_MODES[1:]:
+            step = _step(build(name, "TRAIN.COMPILE", mode))
+            step(), step()  # which compiles it
+            measured, _ = compare({"none": plain, mode: step}, seconds=240)
+            yield Row("Compiled step", f"{name}, {precision}, {len(names)} classes", measured)
+
+
+def builder(
+    backbone: str, names: Sequence[str], folder: Path, precision: str
+) -> Callable[..., PromptTrainer]:
+    """Return what builds a trainer by its name, with further settings, on one backbone for all."""
+    root = folder / f"images-{len(names)}"
+    make_images(root, names)
+    cache: Cache = {}
+
+    def build(trainer: str, *opts: object) -> PromptTrainer:
+        node = "MAPLE" if "MaPLe" in trainer else "COOP"
+        opts = (f"TRAINER.{node}.PREC", precision, *opts)
+        given = arguments(trainer, "folder", root, backbone, folder / "out", *opts)
+        cfg = train.setup_cfg(train.parse_args(given))
+        set_random_seed(cfg.SEED)
+        built = build_trainer(cfg, cache)
+        built.cache = None  # its steps encode their images, as those of a run of its own
+        return built
+
+    return build
+
+
 def _batch_size(trainer: PromptTrainer) -> int:
     return trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
 
@@ -83,6 +104,7 @@ def _step(trainer: PromptTrainer) -> Side:
     batch = _batch_size(trainer)
     images = torch.randn(batch, 3, *trainer.cfg.INPUT.SIZE)
     data = {"img": images, "label": torch.arange(batch) % trainer.dm.num_classes}
+    data = {key: value.to(trainer.device) for key, value in data.items()}
     trainer.set_model_mode("train")
     trainer.batch_idx, trainer.num_batches = 0, 2
     return lambda: trainer.forward_backward(data)

@@ -47,21 +47,17 @@ def adapt_(pairs: Sequence[Tuple[Quantizer, Tensor]]) -> int:
         InvalidWeightsError: weights cannot be fitted.
     """
     groups: Dict[Tuple[int, torch.device], List[Tuple[Quantizer, Tensor]]] = {}
-    for quantizer, weight in pairs:  # a GPU answers for a whole group in one transfer
-        quantizer.steps += 1
-        key = (quantizer.bits, quantizer.steps.device)
-        groups.setdefault(key, []).append((quantizer, weight))
-    return sum(_adapt_group(group) for group in groups.values())
+    for quantizer, weight in pairs:
+        if quantizer.count_step_() >= quantizer.options.interval:
+            key = (quantizer.bits, weight.device)
+            groups.setdefault(key, []).append((quantizer, weight))
+    return sum(_fit_drifted(group) for group in groups.values())
 
 
-def _adapt_group(pairs: Sequence[Tuple[Quantizer, Tensor]]) -> int:
-    steps = torch.stack([quantizer.steps for quantizer, _ in pairs]).tolist()
-    due = [pair for i, pair in enumerate(pairs) if steps[i] >= pair[0].options.interval]
-    if not due:
-        return 0
+def _fit_drifted(due: Sequence[Tuple[Quantizer, Tensor]]) -> int:
     now = torch.stack([quantizer.histogram(weight) for quantizer, weight in due])
     then = torch.stack([quantizer.counts for quantizer, _ in due])
-    kl = kl_divergence(now, then).tolist()
+    kl = kl_divergence(now, then).tolist()  # a GPU answers for all of them at once
     drifted = [pair for i, pair in enumerate(due) if kl[i] > pair[0].options.kl_threshold]
     for quantizer, weight in drifted:
         quantizer.fit_(weight)

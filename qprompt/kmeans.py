@@ -17,6 +17,7 @@ from .errors import InvalidOptionError, InvalidWeightsError
 CANDIDATES = 1024
 MAX_CENTROIDS = CANDIDATES // 4  # so that each cluster has several splits to choose from
 LLOYD_STEPS = 200
+GPU_STEPS = 16  # after which the host asks whether they have ended, and waits for the answer
 
 
 def require_clusterable(x: Tensor, name: str) -> None:
@@ -72,9 +73,13 @@ def kmeans_1d(x: Tensor, k: int) -> Tensor:
 
 
 class _Points(NamedTuple):
-    """Sorted distinct values, and prefix sums of how many, of the numbers and of their squares."""
+    """Sorted distinct values, and prefix sums of how many, of the numbers and of their squares.
+
+    `ends` holds the first and the last edge, (2,), so that a GPU need not be told them again.
+    """
 
     values: Tensor
+    ends: Tensor
     number: Tensor
     total: Tensor
     squares: Tensor
@@ -88,11 +93,12 @@ class _Points(NamedTuple):
             return torch.cat([-below, terms.new_zeros(1), above])
 
         total = counts * values
-        return cls(values, prefix(counts.to(values)), prefix(total), prefix(total * values))
+        ends = torch.tensor([0, len(values)], device=values.device)
+        return cls(values, ends, prefix(counts.to(values)), prefix(total), prefix(total * values))
 
     def edges(self, splits: Tensor) -> Tensor:
         """The splits between the two ends."""
-        return torch.cat([splits.new_tensor([0]), splits, splits.new_tensor([len(self.values)])])
+        return torch.cat([self.ends[:1], splits, self.ends[1:]])
 
     def means(self, edges: Tensor) -> Tensor:
         return self.total[edges].diff() / self.number[edges].diff()
@@ -120,7 +126,7 @@ def _best_edges(points: _Points, candidates: Tensor, k: int) -> Tensor:
     for _ in range(k - 1):  # best[j]: least cost of the values before edge j with one more cluster
         bests.append(best)
         best = torch.add(cost, best, out=scratch).amin(dim=1)
-    path = [torch.tensor([len(edges) - 1], device=edges.device)]
+    path = [edges.new_full((1,), len(edges) - 1)]
     for best in reversed(bests):
         path.append((cost.index_select(0, path[-1]) + best).argmin(dim=1))
     return edges[torch.cat([torch.zeros_like(path[0]), *path[::-1]])]
@@ -157,11 +163,14 @@ def _subdivided(edges: Tensor) -> Tensor:
 
 def _lloyd(points: _Points, edges: Tensor) -> Tensor:
     """Edges after alternating means and nearest-mean splits, at most `LLOYD_STEPS` times."""
-    for _ in range(LLOYD_STEPS):
+    for step in range(1, LLOYD_STEPS + 1):
         means = points.means(edges)
         midpoints = (means[1:] + means[:-1]) / 2
         moved = points.edges(torch.searchsorted(points.values, midpoints, right=True))
-        if torch.equal(moved, edges) or bool((moved.diff() == 0).any()):
-            break  # a fixed point, or a cluster that would lose its last number
+        # they stay where a cluster would lose its last number
+        moved = torch.where((moved.diff() == 0).any(), edges, moved)
+        asks = not edges.is_cuda or step % GPU_STEPS == 0
+        if asks and torch.equal(moved, edges):  # where they stay once, they stay for good
+            break
         edges = moved
     return edges

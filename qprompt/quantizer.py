@@ -171,6 +171,7 @@ class Quantizer(Attachment):
         self.register_buffer("counts", torch.zeros(k, dtype=torch.float64))
         for number, value in (("steps", 0), ("fits", 0), ("normalized", options.normalize)):
             self.register_buffer(number, torch.tensor(value, dtype=torch.float64))
+        self._counted = (self._state_of_steps(), 0.0)  # what the host knows of `steps`
 
     @property
     def bits(self) -> int:
@@ -197,7 +198,26 @@ class Quantizer(Attachment):
     @torch.no_grad()
     def histogram(self, weight: Tensor) -> Tensor:
         """Number of weights at each index, int64, shape (2^bits,)."""
-        return torch.bincount(self._assign(weight)[0].reshape(-1), minlength=len(self.codebook))
+        indices = self._assign(weight)[0].reshape(-1)
+        counts = torch.zeros(len(self.codebook), dtype=torch.int64, device=indices.device)
+        ones = counts.new_ones(1).expand_as(indices)
+        return counts.index_add_(0, indices, ones)  # bincount would let the host wait for a GPU
+
+    @torch.no_grad()
+    def count_step_(self) -> float:
+        """Counts one training step, and returns how many there were since the last fit.
+
+        The host keeps that number, too: it waits for a GPU only where others changed it.
+        """
+        state, count = self._counted
+        if state != self._state_of_steps():
+            count = float(self.steps)
+        self.steps += 1
+        self._counted = (self._state_of_steps(), count + 1)
+        return count + 1
+
+    def _state_of_steps(self) -> Tuple[int, int]:
+        return id(self.steps), self.steps._version
 
     @torch.no_grad()
     def fit_(self, weight: Tensor) -> None:
@@ -222,6 +242,7 @@ class Quantizer(Attachment):
         self.codebook.copy_((centroids.to(mu) - mu) / sigma)
         self.counts.copy_(self.histogram(weight))
         self.steps.zero_()
+        self._counted = (self._state_of_steps(), 0.0)
         self.fits += 1
 
     def _assign(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
@@ -237,7 +258,7 @@ class Quantizer(Attachment):
             return self.codebook.new_zeros(()), self.codebook.new_ones(())
         weight = weight.detach().float()
         mu = weight.mean(dtype=torch.float64)
-        sigma = (weight - mu.float()).square_().mean(dtype=torch.float64).sqrt()
+        sigma = (weight - mu).square_().mean(dtype=torch.float64).sqrt()
         return mu, sigma + (sigma == 0)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Quantizer:

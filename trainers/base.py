@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from trainers.templates import template_features
 from trainers.views import ViewLoader, view_features
 
 PRECISIONS = ("fp16", "fp32", "bf16", "amp")
+COMPILE_MODES = ("none", "default", "reduce-overhead")
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -84,6 +85,7 @@ class PromptTrainer(TrainerX):
     model: PromptedCLIP
     node: str
     scaler: torch.amp.GradScaler
+    _compiled_loss: Callable[[Tensor, Tensor], tuple[Tensor, ...]] | None = None
     model_name = "prompt_learner"
     authors_templates: Mapping[str, Sequence[str]] = {}
     ignored_keys = ("token_prefix", "token_suffix")
@@ -120,6 +122,7 @@ class PromptTrainer(TrainerX):
 
     def build_model(self) -> None:
         cfg = self.cfg
+        check_choice("TRAIN.COMPILE", cfg.TRAIN.COMPILE, COMPILE_MODES)
         self.precision = resolve_precision(self.settings.PREC, self.device)
         backbone = load_backbone(cfg, self.precision, self.device, self.cache)
         self.features = FrozenFeatures(
@@ -215,21 +218,35 @@ class PromptTrainer(TrainerX):
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         image, label = self.parse_batch_train(batch)
-        with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
-            *losses, logits = self.loss(image, label)
-        for loss in losses:
-            self.detect_anomaly(loss)
+        with torch.autocast(self.device.type, enabled=self.precision == "amp"):
+            *losses, logits = self._step_loss(image, label)
         self.optim.zero_grad()
         self.backward(*losses)
         self.scaler.step(self.optim)
         self.scaler.update()
+        accuracy = compute_accuracy(logits.detach(), label)[0].squeeze()
+        # after all that a GPU has to do, since this waits for it
+        numbers = torch.stack([accuracy, *(loss.detach() for loss in losses)]).cpu()
+        self.detect_anomaly(numbers)  # the weights may be NaN by now, and are not saved
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": losses[0].item(), "acc": compute_accuracy(logits, label)[0].item()}
+        return {"loss": numbers[1].item(), "acc": numbers[0].item()}
+
+    def _step_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, ...]:
+        """Return what :meth:`loss` returns, compiled from the second step on if cfg asks for it.
+
+        In the first step a loss may compute what it keeps, such as features of the frozen CLIP.
+        """
+        loss = self._compiled_loss or self.loss
+        if self.cfg.TRAIN.COMPILE != "none" and self._compiled_loss is None:
+            self._compiled_loss = torch.compile(
+                self.loss, fullgraph=True, dynamic=False, mode=self.cfg.TRAIN.COMPILE
+            )
+        return loss(image, label)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Return images, or their features where the image tower is frozen, and labels."""
-        image, label = batch["img"].to(self.device), batch["label"].to(self.device)
+        image, label = self.parse_batch_test(batch)
         return self.frozen_features(image) if self.model.frozen_image_tower else image, label
 
     def frozen_features(self, image: Tensor) -> Tensor:
@@ -239,7 +256,7 @@ class PromptTrainer(TrainerX):
         """
         if image.ndim == 2:
             return image
-        with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
+        with torch.autocast(self.device.type, enabled=self.precision == "amp"):
             if self.cache is None:
                 return self.model.encode_image(image)
             key = ("batches", id(self.model.backbone), self.precision)

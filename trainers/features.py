@@ -30,7 +30,15 @@ import qprompt.clip
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import ImageTransform
-from dassl.utils import Cache, ProgressBar, UserError, atomic_write, get_or_make, images
+from dassl.utils import (
+    Cache,
+    ProgressBar,
+    UserError,
+    atomic_write,
+    get_or_make,
+    images,
+    numerics,
+)
 
 CACHE = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
 DEFAULT_FOLDER = os.path.join(CACHE, "qprompt", "features")
@@ -195,9 +203,9 @@ class FrozenFeatures:
             return compute()
         if self.backbone not in _digests:
             _digests[self.backbone] = digest(sorted(self.backbone.state_dict().items()))
-        device = self.device.type
-        if device == "cpu":  # sums of floats depend on both in the last bits
-            device += f", {torch.get_num_threads()} threads, {get_cpu_capability()}"
+        device: Any = numerics(self.device)  # sums of floats depend on all of it in the last bits
+        if self.device.type == "cpu":
+            device = f"cpu, {torch.get_num_threads()} threads, {get_cpu_capability()}"
         encoder = {
             "name": self.name,
             "backbone": _digests[self.backbone],
@@ -219,7 +227,9 @@ class FrozenFeatures:
 
         def compute() -> Tensor:
             batches = ProgressBar(loader, desc="image features")
-            return torch.cat([encode(batch["img"].to(self.device)) for batch in batches])
+            return torch.cat(
+                [encode(batch["img"].to(self.device, non_blocking=True)) for batch in batches]
+            )
 
         data = loader.dataset
         if type(data) is not DatasetWrapper or not isinstance(data.transform, ImageTransform):

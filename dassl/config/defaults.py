@@ -111,6 +111,7 @@ def get_cfg_default() -> CN:
     cfg.TRAIN = CN()
     cfg.TRAIN.CHECKPOINT_FREQ = 0  # epochs; less than 1: after the last one only
     cfg.TRAIN.PRINT_FREQ = 10  # batches
+    cfg.TRAIN.COMPILE = "none"  # none, default or reduce-overhead (CUDA graphs): torch.compile
     cfg.TRAIN.COUNT_ITER = "train_x"  # length of TrainerXU's epoch: train_x, train_u, smaller_one
 
     cfg.TEST = CN()

@@ -128,7 +128,7 @@ def build_data_loader(
     one_view = cfg.DATALOADER.K_TRANSFORMS == 1 and not cfg.DATALOADER.RETURN_IMG0
     if is_train and dataset_wrapper is None and one_view and isinstance(tfm, ImageTransform):
         limit = cfg.DATALOADER.PIXEL_CACHE_MB * 2**20
-        pixels = get_or_make(cache, ("pixels", limit), lambda: PixelCache(limit))
+        pixels = get_or_make(cache, ("pixels", limit, str(device)), lambda: PixelCache(limit))
         return PixelLoader(dataset, pixels, device, max(workers, 1), **batching)
     return DataLoader(
         dataset,

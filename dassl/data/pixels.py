@@ -24,15 +24,15 @@ class PixelCache:
     Images are drawn in another order in each epoch, so to drop the oldest would keep none.
 
     Args:
-        limit: bytes.
+        limit: bytes, half of which may be on a GPU.
 
     Attributes:
-        used: bytes.
+        used, on_gpu: bytes, of all and of those on a GPU.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.used = 0
+        self.used = self.on_gpu = 0
         self._pixels: dict[str, torch.Tensor] = {}
         self._dispensable: set[str] = set()
         self._lock = Lock()
@@ -56,9 +56,20 @@ class PixelCache:
                 self._keep(path, pixels)
         return pixels
 
+    def move(self, path: str, copy: torch.Tensor) -> None:
+        """Keep a GPU's copy of an image in its place, if there is room."""
+        with self._lock:
+            kept = self._pixels.get(path)
+            moves = kept is not None and kept.device.type == "cpu"
+            if moves and self.on_gpu + copy.nbytes <= self.limit // 2:
+                self._pixels[path] = copy.clone()  # else it would keep all of its batch
+                self.on_gpu += copy.nbytes
+
     def _keep(self, path: str, pixels: torch.Tensor) -> None:
         while self._dispensable and self.used + pixels.nbytes > self.limit:
-            self.used -= self._pixels.pop(self._dispensable.pop()).nbytes
+            dropped = self._pixels.pop(self._dispensable.pop())
+            self.used -= dropped.nbytes
+            self.on_gpu -= dropped.nbytes * (dropped.device.type != "cpu")
         if path not in self._pixels and self.used + pixels.nbytes <= self.limit:
             self._pixels[path] = pixels
             self.used += pixels.nbytes
@@ -110,7 +121,20 @@ class PixelLoader(DataLoader[Any]):
         self, indices: Sequence[int], seeds: Sequence[int | None], pixels: Pixels
     ) -> dict[str, Any]:
         images = [future.result() for future in pixels]
-        return {
-            "img": self.dataset.transform.batch(images, seeds, self.device),
-            **default_collate([self.dataset.labels(index) for index in indices]),
-        }
+        labels = default_collate([self.dataset.labels(index) for index in indices])
+        if self.device.type != "cpu":
+            self._copy_to_gpu(images, indices)
+            pinned = {k: v.pin_memory() for k, v in labels.items() if isinstance(v, torch.Tensor)}
+            labels.update(pinned)
+        return {"img": self.dataset.transform.batch(images, seeds), **labels}
+
+    def _copy_to_gpu(self, images: list[torch.Tensor], indices: Sequence[int]) -> None:
+        """Put copies in the place of images that are not there, in one transfer without a wait."""
+        places = [i for i, image in enumerate(images) if image.device.type == "cpu"]
+        if not places:
+            return
+        flat = torch.cat([images[i].flatten() for i in places]).pin_memory()
+        parts = flat.to(self.device, non_blocking=True).split([images[i].numel() for i in places])
+        for i, part in zip(places, parts, strict=True):
+            images[i] = part.view(images[i].shape)
+            self.cache.move(self.dataset.data_source[indices[i]].impath, images[i])

@@ -28,6 +28,7 @@ from dassl.utils import (
     defer_signals,
     distributed,
     load_checkpoint,
+    numerics,
     package_versions,
     write_json,
 )
@@ -238,6 +239,7 @@ class SimpleTrainer(TrainerBase):
             "config": results.config_dict(cfg),
             "irrelevant_settings": sorted(results.IRRELEVANT_SETTINGS),
             "versions": package_versions(),
+            "numerics": numerics(self.device),
             "wall_time_s": round(time.monotonic() - self._birth, 3),
             "peak_memory_bytes": results.peak_memory_bytes(self.device),
             **self.run_summary(),
@@ -252,13 +254,18 @@ class SimpleTrainer(TrainerBase):
             images, labels = self.parse_batch_test(batch)
             yield self.model_inference(images), labels
 
+    def to_device(self, part: torch.Tensor) -> torch.Tensor:
+        """Copy a part of a batch to the device; nobody waits for it where memory is pinned."""
+        return part.to(self.device, non_blocking=True)
+
     def model_inference(self, input: Any) -> torch.Tensor:
         """Return the scores of ``self.model``."""
         return self.model(input)
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images (batch, 3, H, W) and labels (batch,), on the device."""
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        image, label = (self.to_device(batch[key]) for key in ("img", "label"))
+        return image, label
 
 
 class TrainerX(SimpleTrainer):
@@ -302,7 +309,7 @@ class TrainerX(SimpleTrainer):
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[torch.Tensor, ...]:
         """Return images (batch, 3, H, W), labels and domains (batch,), on the device."""
-        image, label, domain = (batch[key].to(self.device) for key in ("img", "label", "domain"))
+        image, label, domain = (self.to_device(batch[key]) for key in ("img", "label", "domain"))
         return image, label, domain
 
 
@@ -335,7 +342,7 @@ class TrainerXU(TrainerX):
     ) -> tuple[torch.Tensor, ...]:
         """Return labelled images, their labels, and unlabelled images, on the device."""
         parts = batch_x["img"], batch_x["label"], batch_u["img"]
-        image, label, unlabelled = (part.to(self.device) for part in parts)
+        image, label, unlabelled = map(self.to_device, parts)
         return image, label, unlabelled
 
 

@@ -37,7 +37,9 @@ from dassl.utils.restore import load_pretrained_weights, load_weights, resume_fr
 from dassl.utils.tools import (
     choose_device,
     collect_env_info,
+    numerics,
     package_versions,
+    set_numerics,
     set_random_seed,
     tolist_if_not,
 )

@@ -14,15 +14,18 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import chain
 from typing import Any, TypeVar
 
 import torch
 from torch import distributed as dist
+from torch.autograd import Variable
 
 from dassl.utils.errors import UserError
 
 T = TypeVar("T")
+TIMEOUT = timedelta(seconds=50)  # to wait for another process in a training step
 
 
 @contextmanager
@@ -73,7 +76,8 @@ def is_main() -> bool:
 
 def barrier() -> None:
     """Wait until all processes have come here."""
-    _sum(torch.zeros(1))
+    if world_size() > 1:
+        dist.all_reduce(torch.zeros(1))
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
@@ -109,22 +113,35 @@ def mean(values: Mapping[str, Any] | None, weight: float) -> Mapping[str, Any] |
 def average_gradients(optimizer: torch.optim.Optimizer, weight: Callable[[], float]) -> None:
     """From now on, let backward leave the mean gradient over the processes in each parameter.
 
-    This happens right after a gradient is accumulated, hence before a gradient scaler looks for
-    overflow, so that all processes find the same. Several backward passes for one step are
-    allowed, because the mean of a sum is the sum of the means.
+    This happens at the end of each pass, for all parameters at once and in float32 at least; hence
+    before a gradient scaler looks for overflow, so that all processes find the same. Several passes
+    for one step are allowed, because the mean of a sum is the sum of the means.
 
     Args:
         optimizer: the parameters that require a gradient.
         weight: this process's weight in the mean; those of all processes add up to 1.
     """
 
-    def average(parameter: torch.Tensor) -> None:
-        _sum(parameter.grad.mul_(weight()))  # type: ignore[union-attr]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    arrived: set[torch.Tensor] = set()
+
+    def arrive(parameter: torch.Tensor) -> None:
+        if not arrived:
+            Variable._execution_engine.queue_callback(average)
+        arrived.add(parameter)
+
+    def average() -> None:
+        gradients = [p.grad for p in parameters if p in arrived and p.grad is not None]
+        arrived.clear()
+        flat = torch.cat([_at_least_float32(gradient).flatten() for gradient in gradients])
+        parts = _sum(flat.mul_(weight())).split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
 
     if world_size() > 1:
-        for parameter in chain.from_iterable(g["params"] for g in optimizer.param_groups):
+        for parameter in parameters:
             if parameter.requires_grad:
-                parameter.register_post_accumulate_grad_hook(average)
+                parameter.register_post_accumulate_grad_hook(arrive)
 
 
 def broadcast(value: T) -> T:
@@ -146,7 +163,22 @@ def gather(batches: Iterable[tuple[torch.Tensor, ...]]) -> Iterator[tuple[torch.
     yield from chain.from_iterable(parts or ())
 
 
+def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def _sum(tensor: torch.Tensor) -> torch.Tensor:
-    if world_size() > 1:
-        dist.all_reduce(tensor)
+    """Sum in place over the processes, all of which have come to the same training step."""
+    if world_size() == 1:
+        return tensor
+    try:
+        work = dist.all_reduce(tensor, async_op=True)
+        # with a timeout, the host would wait for the GPU; each step also sums on the CPU
+        work.wait(TIMEOUT) if tensor.device.type == "cpu" else work.wait()
+    except RuntimeError as error:
+        raise UserError(
+            f"process {rank()} lost another one, or heard nothing from it for {TIMEOUT.seconds} s "
+            f"({error}); unless its own message says why, start again: the run goes on from its "
+            "last checkpoint"
+        ) from error
     return tensor

@@ -26,6 +26,27 @@ def choose_device(cfg: Any) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
 
 
+def set_numerics() -> None:
+    """Let GPUs compute in float32 where it says float32, convolutions included, and not in TF32."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def numerics(device: torch.device) -> dict[str, Any]:
+    """Return what the last bits of a GPU's results depend on; for a CPU only that it is one."""
+    if device.type != "cuda":
+        return {"device": device.type}
+    matmul = torch.backends.cuda.matmul
+    return {
+        "device": torch.cuda.get_device_name(device),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32": [matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
+        "fp16_reduced_precision_reduction": matmul.allow_fp16_reduced_precision_reduction,
+        "bf16_reduced_precision_reduction": matmul.allow_bf16_reduced_precision_reduction,
+    }
+
+
 def set_random_seed(seed: int) -> None:
     """Seed random, numpy and torch (all devices); a negative seed leaves them unseeded."""
     if seed < 0:

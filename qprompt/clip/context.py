@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .errors import ClipError
 from .prompts import Prompts
+from .rows import Rows
 from .text import count_common, embed_texts, embed_tokens
 from .tokenizer import tokenize
 
@@ -44,6 +45,7 @@ class ContextLayout(nn.Module):
             ``words``, or of placeholders.
         prefix_length: number of leading tokens that the prompts of all classes have in common.
         lengths: number of tokens after those, up to the end of the text, for each class.
+        rows: how the texts are packed.
 
     Raises:
         ClipError: unknown position.
@@ -85,6 +87,7 @@ class ContextLayout(nn.Module):
         else:
             self.prefix_length = count_common(tokens) if position == "end" else 1 + before
         self.lengths = tuple(end + 1 - self.prefix_length for end in ends.tolist())
+        self.rows = Rows(self.lengths, self.prefix_length, embedded)
         self.register_buffer("order", None, persistent=False)
         if position != "end":
             sizes = (count_tokens(name) for name in names)
@@ -107,14 +110,14 @@ class ContextLayout(nn.Module):
             if self.order is not None:
                 tokens = tokens.gather(1, self.order[..., None].expand_as(tokens))
             start, rest = tokens[:1, : self.prefix_length], tokens[:, self.prefix_length :]
-            return Prompts(start, rest, self.lengths)
+            return Prompts(start, rest, self.lengths, rows=self.rows)
         contexts = contexts.expand(1, -1, -1) if contexts.ndim == 2 else contexts
         m, words = contexts.shape[0], self.prefix_length - 1 - contexts.shape[1]
         start = self.token_prefix[:1].expand(m, -1, -1)
         common = self.token_suffix[:1, :words].expand(m, -1, -1)
         # (m, 1, width), (m, n_ctx, width), (m, words, width): what all classes have in common
         prefix = torch.cat([start, contexts, common], dim=1)
-        return Prompts(prefix, self.token_suffix[:, words:], self.lengths)
+        return Prompts(prefix, self.token_suffix[:, words:], self.lengths, rows=self.rows)
 
 
 def _order(before: int, n_ctx: int, name_length: int, length: int) -> list[int]:

@@ -82,10 +82,10 @@ def replace_prompts(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Te
     if not 1 <= i <= len(deep):
         return x
     prompts = deep[i - 1].to(x.dtype)
+    n_ctx = prompts.shape[-2]
+    before, _, after = x.split([start, n_ctx, x.shape[1] - start - n_ctx], dim=1)
     # (n, start, width), (n, n_ctx, width), (n, length - start - n_ctx, width)
-    return torch.cat(
-        [x[:, :start], prompts.expand(x.shape[0], -1, -1), x[:, start + len(prompts) :]], dim=1
-    )
+    return torch.cat([before, prompts.expand(x.shape[0], -1, -1), after], dim=1)
 
 
 def check_depth(deep: Sequence[Tensor], layers: Sequence[ResidualAttentionBlock]) -> None:

@@ -10,9 +10,7 @@ Suffixes of different lengths are packed into rows of one length, several in a r
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from open_clip.transformer import Transformer
@@ -28,78 +26,7 @@ from .layers import (
     residual_blocks,
 )
 from .prompts import Prompts
-
-# tokens, unless a suffix has more; longer rows compare more tokens of different texts in vain
-ROW_LENGTH = 32
-
-
-class Layout(NamedTuple):
-    """How suffixes of different lengths are packed into rows of one length.
-
-    Attributes:
-        text, position: int64 (rows, row length), which token of which text lies there.
-        attn_mask: bool (rows, row length, row length), whether a token attends to another of its
-            row: to those of its own text up to itself.
-        end: int64 (n,), where each text's last token lies, counted through all rows.
-    """
-
-    text: Tensor
-    position: Tensor
-    attn_mask: Tensor
-    end: Tensor
-
-
-@functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)  # a cached layout may be needed for a gradient later
-def lay_out(lengths: tuple[int, ...], device: torch.device) -> Layout:
-    """Pack suffixes into rows with the least padding.
-
-    Of the limits from ``ROW_LENGTH``, or the longest suffix, to twice that, the best one is taken;
-    rows are as long as the fullest.
-
-    Args:
-        lengths: numbers of tokens.
-        device: where the layout goes.
-    """
-    least = max(ROW_LENGTH, *lengths)
-
-    def row_length(rows: list[list[int]]) -> int:
-        return max(sum(lengths[i] for i in row) for row in rows)
-
-    packings = [_pack(lengths, size) for size in range(least, 2 * least)]
-    rows = min(packings, key=lambda rows: len(rows) * row_length(rows))
-    size = row_length(rows)
-    text = torch.full((len(rows), size), -1)
-    position = torch.zeros_like(text)
-    end = torch.empty(len(lengths), dtype=torch.int64)
-    for number, row in enumerate(rows):
-        stop = 0
-        for i in row:
-            start, stop = stop, stop + lengths[i]
-            text[number, start:stop] = i
-            position[number, start:stop] = torch.arange(lengths[i])
-            end[i] = number * size + stop - 1
-    attn_mask = (text[:, :, None] == text[:, None]).tril()
-    return Layout(*(t.to(device) for t in (text.clamp(min=0), position, attn_mask, end)))
-
-
-def _pack(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Fill one row after another, each with the longest texts that it still has room for."""
-    waiting: dict[int, list[int]] = {n: [] for n in sorted(set(lengths), reverse=True)}
-    for i, length in enumerate(lengths):
-        waiting[length].append(i)
-    rows = []
-    while any(waiting.values()):
-        row: list[int] = []
-        room = size
-        for length, texts in waiting.items():
-            fitting = room // length
-            row += texts[:fitting]
-            room -= length * len(texts[:fitting])
-            del texts[:fitting]
-        rows.append(row)
-    return rows
-
+from .rows import Rows, rows_of
 
 KVCache = Sequence[tuple[Tensor, Tensor]]  # keys and values of each layer
 
@@ -140,13 +67,14 @@ def encode_suffixes(transformer: Transformer, kv_cache: KVCache, prompts: Prompt
     Returns:
         (m, n, width), the last hidden states of the end-of-text tokens.
     """
-    layers, m = residual_blocks(transformer), len(kv_cache[0][0])
-    layout = lay_out(tuple(prompts.lengths), prompts.suffix.device)
-    x = _pack_suffixes(prompts, layout, m)  # (m, rows x row length, width)
+    layers, (m, p) = residual_blocks(transformer), kv_cache[0][0].shape[:2]
+    rows = _rows(prompts, p)
+    x = _pack_suffixes(prompts, rows, m)  # (m, rows x row length, width)
+    mask = rows.attn_mask
     for layer, (k, v) in zip(layers, kv_cache, strict=True):
-        attn_output = _attend_suffixes(project_qkv(layer, x), k, v, layout.attn_mask)
+        attn_output = _attend_suffixes(project_qkv(layer, x), k, v, mask)
         if layer is layers[-1]:
-            x, attn_output = x[:, layout.end], attn_output[:, layout.end]  # (m, n, ...)
+            x, attn_output = x[:, rows.end], attn_output[:, rows.end]  # (m, n, ...)
         x = finish_block(layer, x, attn_output)
     return x
 
@@ -169,27 +97,37 @@ def encode_texts(transformer: Transformer, prompts: Prompts) -> Tensor:
     """
     layers, deep = residual_blocks(transformer), prompts.deep_text
     check_depth(deep, layers)
-    layout = lay_out(tuple(prompts.lengths), prompts.suffix.device)
     m, p, _ = prompts.prefix.shape
+    rows = _rows(prompts, p)
+    mask = rows.attn_mask
     # (m, p, width), (m, rows x row length, width)
-    x = torch.cat([prompts.prefix, _pack_suffixes(prompts, layout, m)], dim=1)
+    x = torch.cat([prompts.prefix, _pack_suffixes(prompts, rows, m)], dim=1)
     for i, layer in enumerate(layers):
         x = replace_prompts(x, deep, i, 1)
         qkv = project_qkv(layer, x)  # (m, length, 3, heads, head width)
         prefix, suffix = qkv.split([p, x.shape[1] - p], dim=1)
-        q, k, v = prefix.clone().unbind(-3)  # a view would keep those of all tokens in memory
-        attn_output = _attend_suffixes(suffix, k, v, layout.attn_mask)
+        if m > 1:  # a view would keep those of all tokens in memory, which that of q does if m = 1
+            prefix = prefix.clone()
+        q, k, v = prefix.unbind(-3)
+        attn_output = _attend_suffixes(suffix, k, v, mask)
         if layer is layers[-1]:
-            x, attn_output = x[:, p:][:, layout.end], attn_output[:, layout.end]  # (m, n, ...)
+            x, attn_output = x[:, p:][:, rows.end], attn_output[:, rows.end]  # (m, n, ...)
         else:
             attn_output = torch.cat([attend(q, k, v, causal=True), attn_output], dim=1)
         x = finish_block(layer, x, attn_output)
     return x
 
 
-def _pack_suffixes(prompts: Prompts, layout: Layout, m: int) -> Tensor:
+def _rows(prompts: Prompts, prefix_length: int) -> Rows:
+    if prompts.rows is not None:
+        return prompts.rows
+    suffix = prompts.suffix
+    return rows_of(tuple(prompts.lengths), prefix_length, suffix.dtype, suffix.device)
+
+
+def _pack_suffixes(prompts: Prompts, rows: Rows, m: int) -> Tensor:
     """Return the suffixes in rows, for each of m prefixes: (m, rows x row length, width)."""
-    packed = prompts.suffix[layout.text, layout.position]  # (rows, row length, width)
+    packed = prompts.suffix[rows.text, rows.position]  # (rows, row length, width)
     return packed.flatten(0, 1).expand(m, -1, -1)
 
 
@@ -199,13 +137,13 @@ def _attend_suffixes(qkv: Tensor, prefix_k: Tensor, prefix_v: Tensor, attn_mask:
     Args:
         qkv: (m, rows x row length, 3, heads, head width).
         prefix_k, prefix_v: (m, p, heads, head width).
-        attn_mask: as of :class:`Layout`.
+        attn_mask: as of :class:`Rows`.
 
     Returns:
         (m, rows x row length, heads, head width).
     """
-    m, p = prefix_k.shape[:2]
-    rows, length, _ = attn_mask.shape
+    m = len(prefix_k)
+    rows, _, length, _ = attn_mask.shape
 
     def split(t: Tensor) -> Tensor:
         """(m, rows x length, heads, head width) to (rows, m x heads, length, head width)."""
@@ -218,6 +156,5 @@ def _attend_suffixes(qkv: Tensor, prefix_k: Tensor, prefix_v: Tensor, attn_mask:
 
     q, k, v = qkv.unbind(2)
     q, k, v = split(q), extend(prefix_k, k), extend(prefix_v, v)
-    mask = F.pad(attn_mask, (p, 0), value=True)[:, None]  # (rows, 1, length, p + length)
-    attn_output = F.scaled_dot_product_attention(q, k, v, mask)  # as q
+    attn_output = F.scaled_dot_product_attention(q, k, v, attn_mask)  # as q
     return attn_output.unflatten(1, (m, -1)).permute(1, 0, 3, 2, 4).flatten(1, 2)

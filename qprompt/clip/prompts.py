@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from .rows import Rows
+
 
 class Prompts(NamedTuple):
     """Prompts as embeddings without positions: each of m prefixes before each of n suffixes.
@@ -26,6 +28,7 @@ class Prompts(NamedTuple):
         image: (n_ctx, image width), tokens after those of class and patches; None: no such tokens.
         deep_image: (n_ctx, image width) each: what replaces them before layer 1, 2, ... of the
             image tower (section 3.2.2).
+        rows: how the suffixes are packed; None: as ``lengths`` say, which a compiler would unroll.
     """
 
     prefix: Tensor
@@ -34,3 +37,4 @@ class Prompts(NamedTuple):
     deep_text: tuple[Tensor, ...] = ()
     image: Tensor | None = None
     deep_image: tuple[Tensor, ...] = ()
+    rows: Rows | None = None

@@ -117,7 +117,9 @@ def _in_chunks(tower: CLIP | TextTransformer, prompts: Prompts, full: bool, size
     kv_cache = () if full else encode_prefix(tower.transformer, prompts)
 
     def encode(texts: slice) -> Tensor:
-        part = prompts._replace(suffix=prompts.suffix[texts], lengths=prompts.lengths[texts])
+        part = prompts._replace(
+            suffix=prompts.suffix[texts], lengths=prompts.lengths[texts], rows=None
+        )
         if full:
             return _all_positions(tower, part)
         return encode_suffixes(tower.transformer, kv_cache, part)

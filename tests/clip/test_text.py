@@ -12,7 +12,7 @@ from open_clip import IMAGENET_CLASSNAMES
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 import clip
-from qprompt.clip.prefix import lay_out
+from qprompt.clip.rows import Rows
 from qprompt.clip.tokenizer import VOCABULARY_SIZE
 
 TEXTS = [
@@ -132,17 +132,18 @@ def test_deep_prompts_shared_and_over_all_positions_agree(model, options):
 
 @given(lengths=st.lists(st.integers(1, 76), min_size=1, max_size=40))
 def test_layout_packs_every_token_once_and_lets_it_attend_to_its_own_text(lengths):
-    layout = lay_out(tuple(lengths), torch.device("cpu"))
+    layout = Rows(lengths, 3, torch.empty(0))
     places = list(
         zip(layout.text.flatten().tolist(), layout.position.flatten().tolist(), strict=True)
     )
     assert [places[i] for i in layout.end] == [(i, n - 1) for i, n in enumerate(lengths)]
-    mask = layout.attn_mask.flatten(0, 1)  # what each token attends to, within its row
+    mask = layout.attn_mask.flatten(0, 2) == 0  # what each token attends to: prefix and row
+    assert mask[:, :3].all() and layout.attn_mask.stride(-2) % 8 == 0
     row_length = layout.text.shape[1]
     for i, (length, end) in enumerate(zip(lengths, layout.end.tolist(), strict=True)):
         for place in range(end - length + 1, end + 1):
             start = place - place % row_length
-            attended = [places[start + j] for j in mask[place].nonzero().flatten().tolist()]
+            attended = [places[start + j] for j in mask[place, 3:].nonzero().flatten().tolist()]
             assert attended == [(i, j) for j in range(places[place][1] + 1)]
 
 
@@ -150,7 +151,7 @@ def test_layout_packs_every_token_once_and_lets_it_attend_to_its_own_text(length
 def test_layout_of_class_names_has_little_padding(extra):
     ends = clip.tokenize([f"{name}." for name in IMAGENET_CLASSNAMES]).argmax(dim=-1)
     lengths = tuple((ends + extra).tolist())
-    assert lay_out(lengths, torch.device("cpu")).text.numel() < 1.1 * sum(lengths)
+    assert Rows(lengths, 1, torch.empty(0)).text.numel() < 1.1 * sum(lengths)
 
 
 def saved_bytes(encode):

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,31 @@ def test_command_line(tmp_path):
     assert_same(tmp_path / "one", tmp_path / "two", "prompt_learner", (2,))
     one, two = (read_json(tmp_path / out / "results.json") for out in ("one", "two"))
     assert one["codebook_fits"] == two["codebook_fits"] > 2
+
+
+SILENT = """
+import time
+from datetime import timedelta
+from dassl.utils import distributed
+distributed.TIMEOUT = timedelta(seconds=2)
+with distributed.process_group(use_cuda=False):
+    assert distributed.fraction(3) == 0.5
+    if distributed.rank() == 1:
+        time.sleep(300)
+    distributed.fraction(3)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_run(tmp_path):
+    (tmp_path / "silent.py").write_text(SILENT)
+    begin = time.monotonic()
+    done = torchrun(tmp_path / "silent.py")
+    assert (
+        done.returncode
+        and "process 0 lost another one, or heard nothing from it for 2 s" in done.stderr
+    )
+    assert time.monotonic() - begin < 60
 
 
 def in_process(monkeypatch, rank, of):

@@ -12,6 +12,7 @@ from dassl.data.datasets import Datum
 from dassl.data.pixels import PixelCache, PixelLoader
 from dassl.data.transforms import build_transform
 from dassl.utils import ImageReadError, set_random_seed
+from tests.pretended_gpu import pretended_gpu
 
 KEY = "DATALOADER.PIXEL_CACHE_MB"
 
@@ -57,7 +58,7 @@ def test_same_images_as_sample_by_sample(make_cfg, images, interpolation, choice
         batch = [images[i] for i in torch.randint(len(images), (4,))]
         seeds = torch.randint(2**62, (4,)).tolist()
         cache = PixelCache(0)
-        ours = transform.batch([cache.read(x.impath) for x in batch], seeds, torch.device("cpu"))
+        ours = transform.batch([cache.read(x.impath) for x in batch], seeds)
         wrapper = DatasetWrapper(cfg, batch, transform, True)
         theirs = torch.stack([wrapper[key]["img"] for key in enumerate(seeds)])
         assert ours.shape == (4, 3, 9, 7) and ours.dtype == torch.float32
@@ -110,7 +111,7 @@ def test_batches_carry_what_a_plain_loader_gives(make_cfg, images):
 
 def epochs(cfg, items, n=3):
     torch.manual_seed(5)
-    batches = loader(cfg, items)
+    batches = loader(cfg, items, ("random_resized_crop", "random_flip", "normalize"))
     return [(b["index"].tolist(), b["img"]) for _ in range(n) for b in batches]
 
 
@@ -120,6 +121,20 @@ def test_memory_and_threads_do_not_change_batches(make_cfg, images, opts):
         epochs(make_cfg(), images), epochs(make_cfg(*opts), images), strict=True
     ):
         assert i == j and torch.equal(x, y)
+
+
+@pytest.mark.parametrize(("megabytes", "copies"), [(2048, 2), (0, 6)])
+def test_images_go_to_a_gpu_once(make_cfg, images, megabytes, copies):
+    """In one copy a batch, without a wait; in later epochs not again, where they have room."""
+    cfg = make_cfg(KEY, megabytes)
+    expected = epochs(cfg, images[:4])
+    with pretended_gpu() as device:
+        batches = epochs(cfg, images[:4])
+    assert device.copies == {"to device": copies, "to device, blocking": 2}  # mean and deviation
+    assert not device.waits
+    for (i, x), (j, y) in zip(expected, batches, strict=True):
+        level = 1.01 / 255 / min(cfg.INPUT.PIXEL_STD)  # a GPU resizes floats
+        assert i == j and (x - y.held).abs().max() <= level
 
 
 def test_decoded_once(make_cfg, images, reads):

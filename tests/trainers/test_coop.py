@@ -53,7 +53,7 @@ def test_shapes_and_gradients(backbone, position, class_specific, n_ctx):
     assert prompts.prefix.shape == (1, learner.prefix_length, 128)
     assert prompts.suffix.shape == (len(NAMES), max(learner.lengths), 128)
     assert prompts.lengths == learner.lengths
-    assert prompts[3:] == ((), None, ())
+    assert (prompts.deep_text, prompts.image, prompts.deep_image) == ((), None, ())
     features(backbone, learner).square().sum().backward()
     assert learner.ctx.grad.abs().sum(dim=-1).gt(0).all()
 

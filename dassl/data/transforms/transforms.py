@@ -58,6 +58,29 @@ def seeded(seed: int | None) -> Iterator[None]:
         yield
 
 
+class Normalize:
+    """(x - mean) / std in each channel, as torchvision's; the constants stay on the device.
+
+    Args:
+        mean, std: a number for each channel.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean, self.std = list(mean), list(std)
+        self._constants: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalize float32 images (..., channels, height, width)."""
+        if images.device not in self._constants:
+            mean, std = (torch.tensor(x)[:, None, None] for x in (self.mean, self.std))
+            self._constants[images.device] = mean.to(images.device), std.to(images.device)
+        mean, std = self._constants[images.device]
+        return images.sub(mean).div_(std)
+
+    def __repr__(self) -> str:
+        return f"Normalize(mean={self.mean}, std={self.std}, inplace=False)"
+
+
 class ImageTransform:
     """From RGB images to float tensors (3, H, W): geometry on 8-bit pixels, then normalisation.
 
@@ -76,14 +99,12 @@ class ImageTransform:
         """Transform a PIL image."""
         return self._to_float(self.geometry(image))
 
-    def batch(
-        self, images: Sequence[torch.Tensor], seeds: Sequence[int | None], device: torch.device
-    ) -> torch.Tensor:
+    def batch(self, images: Sequence[torch.Tensor], seeds: Sequence[int | None]) -> torch.Tensor:
         """Transform uint8 tensors (3, height, width), each with its seed, to (n, 3, H, W)."""
         pixels = []
         for image, seed in zip(images, seeds, strict=True):
             with seeded(seed):
-                pixels.append(self.geometry(image.to(device)))
+                pixels.append(self.geometry(image))
         return self._to_float(torch.stack(pixels))
 
     def _to_float(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -137,7 +158,7 @@ def build_transform(
         steps += _augmentations(cfg.INPUT, choices, size)
     steps.append(v2.PILToTensor())
     mean, std = cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD
-    normalize = v2.Normalize(mean, std) if "normalize" in choices else None
+    normalize = Normalize(mean, std) if "normalize" in choices else None
     if cfg.VERBOSE:
         print(f"Building transform_{'train' if is_train else 'test'}")
         print(*(f"+ {step}" for step in [*steps, normalize] if step), sep="\n")
