@@ -11,6 +11,7 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 import clip
 import qprompt
@@ -18,13 +19,17 @@ from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import Cache, UserError, check_choice, get_or_make, load_pretrained_weights
-from trainers.features import BatchFeatures, FrozenFeatures
+from trainers.features import FrozenFeatures
 from trainers.named_classes import NamedClasses
 from trainers.prompted import PromptedCLIP
 from trainers.templates import template_features
 from trainers.views import ViewLoader, view_features
 
 PRECISIONS = ("fp16", "fp32", "bf16", "amp")
+
+MEETING = "meeting"  # where a Cache holds the function that trainers hand their batches to
+
+Gradients = tuple[list[Tensor], Tensor]  # losses and logits of a batch; gradients are in parameters
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -204,18 +209,29 @@ class PromptTrainer(TrainerX):
         self.scaler.scale(loss).backward()
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
-        image, label = self.parse_batch_train(batch)
-        with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
-            *losses, logits = self.loss(image, label)
+        meet = (self.cache or {}).get(MEETING)
+        losses, logits = meet((self, batch)) if meet else self.gradients(batch)
         for loss in losses:
             self.detect_anomaly(loss)
-        self.optim.zero_grad()
-        self.backward(*losses)
         self.scaler.step(self.optim)
         self.scaler.update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
+        label = batch["label"].to(self.device)
         return {"loss": losses[0].item(), "acc": compute_accuracy(logits, label)[0].item()}
+
+    def gradients(self, batch: dict[str, Any]) -> Gradients:
+        """Leave the gradients of a batch in the parameters; return its losses and logits."""
+        image, label = self.parse_batch_train(batch)
+        with self.autocast():
+            *losses, logits = self.loss(image, label)
+        self.optim.zero_grad()
+        self.backward(*losses)
+        return losses, logits
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which a step computes."""
+        return torch.autocast(self.device.type, enabled=self.scaler.is_enabled())
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Return images, or their features where the image tower is frozen, and labels."""
@@ -223,18 +239,24 @@ class PromptTrainer(TrainerX):
         return self.frozen_features(image) if self.model.frozen_image_tower else image, label
 
     def frozen_features(self, image: Tensor) -> Tensor:
-        """Return features (n, embed_dim) of images without prompts; features as they are.
-
-        In a sweep they are computed once for all runs that see the same images.
-        """
+        """Return features (n, embed_dim) of images without prompts; features as they are."""
         if image.ndim == 2:
             return image
-        with torch.autocast(self.device.type, enabled=self.scaler.is_enabled()):
-            if self.cache is None:
-                return self.model.encode_image(image)
-            key = ("batches", id(self.model.backbone), self.precision)
-            features = get_or_make(self.cache, key, BatchFeatures)
-            return features.get(image, self.model.encode_image)
+        known = self.known_features
+        if image not in known:
+            known[image] = self.encode_frozen(image)
+        return known[image]
+
+    def encode_frozen(self, image: Tensor) -> Tensor:
+        """Encode images without prompts into features (n, embed_dim)."""
+        with self.autocast():
+            return self.model.encode_image(image)
+
+    @functools.cached_property
+    def known_features(self) -> Any:
+        """Features of the images that runs which train together see at the moment."""
+        key = ("features of batches", id(self.model.backbone), self.precision)
+        return get_or_make(self.cache, key, WeakIdKeyDictionary)
 
     def run_summary(self) -> dict[str, Any]:
         """Add the size of what was learned, in half precision as the paper counts it."""

@@ -57,6 +57,8 @@ class PromptLearner(ContextLearner):
 
     def forward(self) -> clip.Prompts:
         """Return the prompts, one prefix for all classes; just the start if class-specific."""
+        if self.position == "end" and self.ctx.ndim == 2:
+            return self.build_prompts(self.ctx[None])
         context = self.ctx.expand(len(self.token_prefix), -1, -1)
         # (classes, 1, width), (classes, n_ctx, width), (classes, class name and rest, width)
         tokens = torch.cat([self.token_prefix, context, self.token_suffix], dim=1)

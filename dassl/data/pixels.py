@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch.utils.data import DataLoader, default_collate
@@ -28,11 +29,13 @@ class PixelCache:
 
     Attributes:
         used: bytes.
+        batches: transformed images, as long as a run holds them, for those that train beside it.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
+        self.batches: WeakValueDictionary[Hashable, torch.Tensor] = WeakValueDictionary()
         self._pixels: dict[str, torch.Tensor] = {}
         self._dispensable: set[str] = set()
         self._lock = Lock()
@@ -109,8 +112,12 @@ class PixelLoader(DataLoader[Any]):
     def _batch(
         self, indices: Sequence[int], seeds: Sequence[int | None], pixels: Pixels
     ) -> dict[str, Any]:
-        images = [future.result() for future in pixels]
-        return {
-            "img": self.dataset.transform.batch(images, seeds, self.device),
-            **default_collate([self.dataset.labels(index) for index in indices]),
-        }
+        paths = [self.dataset.data_source[index].impath for index in indices]
+        key = None if None in seeds else (str(self.dataset.transform), tuple(paths), tuple(seeds))
+        images = self.cache.batches.get(key)
+        if images is None:
+            decoded = [future.result() for future in pixels]
+            images = self.dataset.transform.batch(decoded, seeds, self.device)
+            if key:
+                self.cache.batches[key] = images
+        return {"img": images, **default_collate([self.dataset.labels(i) for i in indices])}

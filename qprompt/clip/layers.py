@@ -76,16 +76,15 @@ def replace_prompts(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Te
 
     Args:
         x: (n, length, width) tokens.
-        deep: (n_ctx, width) tensors.
+        deep: tensors (n_ctx, width) for all, or (n, n_ctx, width).
         start: position of the first token that is replaced.
     """
     if not 1 <= i <= len(deep):
         return x
     prompts = deep[i - 1].to(x.dtype)
-    # (n, start, width), (n, n_ctx, width), (n, length - start - n_ctx, width)
-    return torch.cat(
-        [x[:, :start], prompts.expand(len(x), -1, -1), x[:, start + len(prompts) :]], dim=1
-    )
+    stop = start + prompts.shape[-2]
+    # (n, start, width), (n, n_ctx, width), (n, length - stop, width)
+    return torch.cat([x[:, :start], prompts.expand(len(x), -1, -1), x[:, stop:]], dim=1)
 
 
 def check_depth(deep: Sequence[Tensor], layers: Sequence[ResidualAttentionBlock]) -> None:
