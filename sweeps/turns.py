@@ -49,11 +49,13 @@ class Turns:
         outside = _ProcessState()
         turns = [_Turn(function) for function in functions]
         try:
-            while turns:
+            while True:
                 for self._turn in turns:
                     self._turn.take()
                     check_signals()
                 turns = [turn for turn in turns if not turn.ended]
+                if not turns:
+                    return
                 answers = self._answer([turn.request for turn in turns])
                 for turn, answer in zip(turns, answers, strict=True):
                     turn.answer = answer

@@ -89,7 +89,7 @@ def work(jobs: Sequence[Job], start: Start, together: int = 1) -> dict[Run, str]
     for _, group in groupby(jobs, key=lambda job: job.dataset):
         cache: Cache = {}
         tasks = [partial(_do, job, start, cache, names, failures) for job in group]
-        if together > 1:
+        if min(together, len(tasks)) > 1:
             turns = Turns(gradients_together)
             cache[MEETING] = turns.meet
             for i in range(0, len(tasks), together):

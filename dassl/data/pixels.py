@@ -16,7 +16,11 @@ from dassl.data.samplers import index_and_seed
 from dassl.utils import read_image
 
 BATCHES_AHEAD = 2
-Pixels = list[Future[torch.Tensor]]
+Pixels = list[torch.Tensor | Future[torch.Tensor]]
+
+
+class Batch(dict[str, Any]):
+    """A batch; unlike a plain dict it may be referred to weakly."""
 
 
 class PixelCache:
@@ -29,13 +33,13 @@ class PixelCache:
 
     Attributes:
         used: bytes.
-        batches: transformed images, as long as a run holds them, for those that train beside it.
+        batches: those that some run holds at the moment, for the runs that train beside it.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        self.batches: WeakValueDictionary[Hashable, torch.Tensor] = WeakValueDictionary()
+        self.batches: WeakValueDictionary[Hashable, Batch] = WeakValueDictionary()
         self._pixels: dict[str, torch.Tensor] = {}
         self._dispensable: set[str] = set()
         self._lock = Lock()
@@ -43,6 +47,10 @@ class PixelCache:
     def start_run(self, paths: Iterable[str]) -> None:
         """Let all other images than these make room where it is needed."""
         self._dispensable = self._pixels.keys() - set(paths)
+
+    def get(self, path: str) -> torch.Tensor | None:
+        """Return an image that has been read and kept."""
+        return self._pixels.get(path)
 
     def read(self, path: str) -> torch.Tensor:
         """Return an image as a uint8 tensor (3, height, width); any thread may call this.
@@ -95,29 +103,34 @@ class PixelLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         items = self.dataset.data_source
         self.cache.start_run(item.impath for item in items)
+        transform = str(self.dataset.transform)
         coming: deque[tuple[Sequence[int], Sequence[int | None], Pixels]] = deque()
         pool = ThreadPoolExecutor(self.threads)
+
+        def read(path: str) -> torch.Tensor | Future[torch.Tensor]:
+            pixels = self.cache.get(path)
+            return pool.submit(self.cache.read, path) if pixels is None else pixels
+
         try:
             for keys in self.batch_sampler:
                 indices, seeds = zip(*map(index_and_seed, keys), strict=True)
-                pixels = [pool.submit(self.cache.read, items[i].impath) for i in indices]
-                coming.append((indices, seeds, pixels))
+                coming.append((indices, seeds, [read(items[i].impath) for i in indices]))
                 if len(coming) > BATCHES_AHEAD:
-                    yield self._batch(*coming.popleft())
+                    yield self._batch(transform, *coming.popleft())
             while coming:
-                yield self._batch(*coming.popleft())
+                yield self._batch(transform, *coming.popleft())
         finally:
             pool.shutdown(cancel_futures=True)  # nobody waits for what is left after an error
 
     def _batch(
-        self, indices: Sequence[int], seeds: Sequence[int | None], pixels: Pixels
-    ) -> dict[str, Any]:
-        paths = [self.dataset.data_source[index].impath for index in indices]
-        key = None if None in seeds else (str(self.dataset.transform), tuple(paths), tuple(seeds))
-        images = self.cache.batches.get(key)
-        if images is None:
-            decoded = [future.result() for future in pixels]
-            images = self.dataset.transform.batch(decoded, seeds, self.device)
-            if key:
-                self.cache.batches[key] = images
-        return {"img": images, **default_collate([self.dataset.labels(i) for i in indices])}
+        self, transform: str, indices: Sequence[int], seeds: Sequence[int | None], pixels: Pixels
+    ) -> Batch:
+        labels = [self.dataset.labels(index) for index in indices]
+        content = tuple(tuple(label.values()) for label in labels)
+        key = (transform, self.device, tuple(seeds), content)
+        batch = None if None in seeds else self.cache.batches.get(key)
+        if batch is None:
+            images = [item.result() if isinstance(item, Future) else item for item in pixels]
+            views = self.dataset.transform.batch(images, seeds, self.device)
+            batch = self.cache.batches[key] = Batch(img=views, **default_collate(labels))
+        return batch
