@@ -22,7 +22,8 @@ from trainers.base import Gradients, PromptTrainer
 from trainers.features import digest
 from trainers.prompted import PromptedCLIP
 
-TOKENS = 4096  # of one pass: more make it no faster, and take more memory
+# tokens in one pass: more of them make it no faster, and take more memory
+TOKENS = {"cpu": 1024, "cuda": 16384}
 
 Request = tuple[PromptTrainer, dict[str, Any]]  # a trainer and the batch that it is to learn from
 
@@ -38,7 +39,11 @@ class Step(NamedTuple):
     @property
     def tokens(self) -> int:
         m, p, _ = self.prompts.prefix.shape
-        return m * (p + sum(self.prompts.lengths))
+        texts = m * (p + sum(self.prompts.lengths))
+        if self.prompts.image is None:
+            return texts
+        patches = clip.vision_tower(self.trainer.model.backbone).positional_embedding
+        return texts + len(self.image) * (len(patches) + len(self.prompts.image))
 
 
 def gradients_together(requests: Sequence[Request]) -> list[Gradients | Exception]:
@@ -125,8 +130,9 @@ def _kind(step: Step) -> Hashable:
 def _parts(steps: Sequence[Step]) -> Iterator[list[Step]]:
     """Split steps into those that make one pass."""
     part: list[Step] = []
+    limit = TOKENS.get(steps[0].trainer.device.type, 0)
     for step in steps:
-        if part and sum(other.tokens for other in part) + step.tokens > TOKENS:
+        if part and sum(other.tokens for other in part) + step.tokens > limit:
             yield part
             part = []
         part.append(step)

@@ -70,7 +70,7 @@ def test_runs_of_a_sweep_equal_runs_of_their_own_bit_for_bit(
         quick("few_shot", trainers=["CoOp"], datasets=["characters"]),
         quick("base2new", trainers=["QCoOp", "MaPLe"], datasets=["digits"], seeds=[1, 2]),
     ]
-    assert sweep(tmp_path / "together", *grids) == 0
+    assert sweep(tmp_path / "sweep", *grids, together=1) == 0
     jobs = expand(read_grids(json.dumps(grids)), str(data_root), str(tmp_path / "alone"))
     late = [job for job in jobs if job.training.folder.name == "seed2"]
     assert len(late) == 2
@@ -80,8 +80,8 @@ def test_runs_of_a_sweep_equal_runs_of_their_own_bit_for_bit(
         (evaluation,) = job.evaluations
         train.main(evaluation.argv)
         for run in job.runs:
-            together = tmp_path / "together" / run.folder.relative_to(tmp_path / "alone")
-            assert_same_run(run.folder, together)
+            twin = tmp_path / "sweep" / run.folder.relative_to(tmp_path / "alone")
+            assert_same_run(run.folder, twin)
 
 
 def test_finished_runs_are_skipped_and_others_of_their_name_refused(sweep, quick, tmp_path, capsys):
