@@ -84,6 +84,26 @@ def test_runs_of_a_sweep_equal_runs_of_their_own_bit_for_bit(
             assert_same_run(run.folder, twin)
 
 
+def test_runs_that_train_together_equal_single_ones_and_themselves(sweep, quick, tmp_path):
+    """Single ones up to rounding, themselves from one start to the next bit for bit."""
+    trainers = ["CoOp", "QCoOp", "CoCoOp", "QMaPLe"]
+    grid = quick("base2new", datasets=["digits"], trainers=trainers, bits=[2], seeds=[1, 2])
+    first, again, alone = (tmp_path / name for name in ("first", "again", "alone"))
+    assert sweep(first, grid) == sweep(again, grid) == sweep(alone, grid, together=1) == 0
+    for folder in folders(first, grid):
+        assert_same_run(folder, again / folder.relative_to(first))
+        single = alone / folder.relative_to(first)
+        texts = [(place / "log.txt").read_text() for place in (folder, single)]
+        assert len(texts[0].splitlines()) == len(texts[1].splitlines())
+        for path in folder.rglob("model.pth.tar*"):
+            states = [
+                torch.load(p, weights_only=True)["state_dict"]
+                for p in (path, single / path.relative_to(folder))
+            ]
+            for name, tensor in states[0].items():
+                torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-4)
+
+
 def test_finished_runs_are_skipped_and_others_of_their_name_refused(sweep, quick, tmp_path, capsys):
     grid = quick("base2new", datasets=["digits"])
     assert sweep(tmp_path, grid) == 0
