@@ -60,8 +60,8 @@ class Turns:
                 for turn, answer in zip(turns, answers, strict=True):
                     turn.answer = answer
         except BaseException as error:
-            for turn in turns:
-                turn.cancel(error)
+            for self._turn in turns:
+                self._turn.cancel(error)
             raise
         finally:
             outside.restore()

@@ -10,6 +10,7 @@ taken in another order.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -82,8 +83,9 @@ def _encode_images(requests: Sequence[Request]) -> None:
             images[id(image)] = image
     for trainer, images in needed.values():
         distinct = list(images.values())
-        features = trainer.encode_frozen(torch.cat(distinct)).split([len(i) for i in distinct])
-        trainer.known_features.update(zip(distinct, features, strict=True))
+        with suppress(Exception):  # each trainer then encodes its own, and says what is wrong
+            features = trainer.encode_frozen(torch.cat(distinct)).split([len(i) for i in distinct])
+            trainer.known_features.update(zip(distinct, features, strict=True))
 
 
 def _is_cross_entropy_of_prompts(trainer: PromptTrainer) -> bool:
@@ -108,7 +110,8 @@ _suffixes: WeakKeyDictionary[PromptTrainer, str] = WeakKeyDictionary()  # their 
 def _kind(step: Step) -> Hashable:
     """What steps have in common that go through the towers in one pass."""
     trainer, prompts = step.trainer, step.prompts
-    if prompts.suffix.requires_grad:  # contexts of single classes
+    # contexts of single classes; open_clip's own layers know no deep prompts of single prefixes
+    if prompts.suffix.requires_grad or trainer.cfg.MODEL.TEXT_ENCODING == "full":
         return id(trainer)
     if trainer not in _suffixes:
         _suffixes[trainer] = digest([("suffix", prompts.suffix)])
@@ -117,7 +120,6 @@ def _kind(step: Step) -> Hashable:
     return (
         id(trainer.model.backbone),
         trainer.precision,
-        trainer.cfg.MODEL.TEXT_ENCODING,
         trainer.cfg.MODEL.TEXT_CHUNK,
         _suffixes[trainer],
         tuple(prompts.lengths),

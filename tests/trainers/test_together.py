@@ -62,6 +62,9 @@ CASES = {
         ("IVLP", 1),
         ("IVLP", 2),
         ("CoOp", 1, "DATALOADER.CACHED_VIEWS", 2),
+        ("MaPLe", 1, "MODEL.TEXT_ENCODING", "full"),
+        ("MaPLe", 2, "MODEL.TEXT_ENCODING", "full"),
+        ("CLIPAdapter", 1),
     ],
 }
 
