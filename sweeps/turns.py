@@ -1,10 +1,10 @@
 """Functions that take turns in one process, each as if it were alone there.
 
 A function has its turn until it ends or waits in :meth:`Turns.meet`. When all wait that have not
-ended, what they handed over is answered at once, and the round begins again. Each function has a
-thread, but only one of them runs at a time, so nothing needs a lock. What belongs to the process
-(stdout, filters of warnings, random generators) is in each turn what it was in the last turn of the
-same function.
+ended, what they handed over is answered at once, and the round begins again. Each function is a
+greenlet: it keeps its own stack, but all share one thread, so nothing needs a lock and torch keeps
+its threads. What belongs to the process (stdout, filters of warnings, random generators) is in each
+turn what it was in the last turn of the same function.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
 import torch
+from greenlet import getcurrent, greenlet
 
 from dassl.utils import check_signals, defer_signals
 
@@ -31,14 +32,15 @@ class Turns:
             exception among these is raised where the function waits.
     """
 
-    _turn: _Turn
-
     def __init__(self, answer: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
         self._answer = answer
 
     def meet(self, request: Any) -> Any:
         """Hand over a request and wait for the answer; one of the functions calls this."""
-        return self._turn.wait(request)
+        answer = getcurrent().parent.switch(request)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     @defer_signals()  # they are taken in the turn of a function, or between two turns
     def run(self, functions: Sequence[Callable[[], None]]) -> None:
@@ -48,73 +50,47 @@ class Turns:
         """
         outside = _ProcessState()
         turns = [_Turn(function) for function in functions]
+        answers: Sequence[Any] = [()] * len(turns)
         try:
-            while True:
-                for self._turn in turns:
-                    self._turn.take()
-                    check_signals()
-                turns = [turn for turn in turns if not turn.ended]
-                if not turns:
-                    return
-                answers = self._answer([turn.request for turn in turns])
+            while turns:
+                requests = []
                 for turn, answer in zip(turns, answers, strict=True):
-                    turn.answer = answer
+                    requests.append(turn.take(answer))
+                    check_signals()
+                waiting = [not turn.dead for turn in turns]
+                turns = list(compress(turns, waiting))
+                answers = self._answer(list(compress(requests, waiting))) if turns else ()
         except BaseException as error:
-            for self._turn in turns:
-                self._turn.cancel(error)
+            for turn in turns:
+                turn.cancel(error)
             raise
         finally:
             outside.restore()
 
 
-class _Turn:
-    """One function's thread, which runs while another one waits in :meth:`take`."""
+class _Turn(greenlet):
+    """One function's stack, and the process as it saw it last."""
 
     def __init__(self, function: Callable[[], None]) -> None:
-        self.request: Any = None
-        self.answer: Any = None
-        self.ended = False
-        self._function = function
-        self._error: BaseException | None = None
+        super().__init__(function)
         self._state = _ProcessState()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._mine, self._over = threading.Semaphore(0), threading.Semaphore(0)
 
-    def take(self) -> None:
-        """Let the function go on until it waits or ends; raise what it raises."""
-        self._state.restore()
-        if self._thread.ident is None:
-            self._thread.start()
-        else:
-            self._mine.release()
-        self._over.acquire()
-        self._state = _ProcessState()
-        if self._error is not None:
-            raise self._error
-
-    def wait(self, request: Any) -> Any:
-        """End the turn, and return the answer when the next one begins."""
-        self.request = request
-        self._over.release()
-        self._mine.acquire()
-        if isinstance(self.answer, BaseException):
-            raise self.answer
-        return self.answer
+    def take(self, answer: Any) -> Any:
+        """Let the function begin, or go on with an answer; return its next request."""
+        return self._go(lambda: self.switch(answer) if self else self.switch())
 
     def cancel(self, error: BaseException) -> None:
         """Let the function end by an error, if it has begun."""
-        while self._thread.ident is not None and not self.ended:
-            self.answer = error
+        while self:
             with contextlib.suppress(BaseException):
-                self.take()
+                self._go(lambda: self.throw(error))
 
-    def _run(self) -> None:
+    def _go(self, switch: Callable[[], Any]) -> Any:
+        self._state.restore()
         try:
-            self._function()
-        except BaseException as error:
-            self._error = error
-        self.ended = True
-        self._over.release()
+            return switch()
+        finally:
+            self._state = _ProcessState()
 
 
 class _ProcessState:
