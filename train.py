@@ -66,6 +66,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--clear-feature-cache", action="store_true", help="delete the kept features, and exit")
     add("--sweep", help="run a grid in this process: a YAML file, see docs/sweeps.md")
     add("--sweep-job", type=int, help="run one job of the grid, counted from 0")
+    add("--together", metavar="N", default="auto", help="runs of the grid that train together")
     add("opts", nargs=argparse.REMAINDER, help="configuration keys and values: KEY VALUE ...")
     return parser.parse_args(argv)
 
@@ -183,11 +184,11 @@ def run_sweep(args: argparse.Namespace) -> None:
 
     if not args.sweep:
         raise UserError("--sweep-job is the number of a job of a sweep: give --sweep, too")
-    allowed = {"sweep", "sweep_job", "root", "output_dir"}
+    allowed = {"sweep", "sweep_job", "together", "root", "output_dir"}
     given = {key for key, value in vars(args).items() if value != vars(parse_args([]))[key]}
     if given - allowed:
         raise UserError(
-            f"--sweep takes --root and --output-dir; what else is given "
+            f"--sweep takes --root, --output-dir and --together; what else is given "
             f"({', '.join(sorted(given - allowed))}) belongs into its file"
         )
     if not args.root:
@@ -199,7 +200,12 @@ def run_sweep(args: argparse.Namespace) -> None:
         Options.from_cfg(setup_cfg(parse_args(argv)))
 
     output = "output" if args.output_dir is None else args.output_dir
-    if not sweep(args.sweep, args.root, output, run_unless_finished, check, args.sweep_job):
+    if args.together != "auto" and not re.fullmatch("[1-9][0-9]*", args.together):
+        raise UserError(f"--together is auto or a number of runs, at least 1, got {args.together}")
+    together = {} if args.together == "auto" else {"together": int(args.together)}
+    if not sweep(
+        args.sweep, args.root, output, run_unless_finished, check, args.sweep_job, **together
+    ):
         sys.exit(1)
 
 

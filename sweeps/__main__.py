@@ -144,6 +144,7 @@ def _add_launcher(command: argparse.ArgumentParser) -> None:
     add("--output", type=home, default=env("OUTPUT", "output"), help="folder of the results")
     add("--dry-run", action="store_true", help="print the commands and run nothing")
     add("--jobs", type=_from(1), metavar="N", help="how many go side by side (Slurm: at most)")
+    add("--together", metavar="N", help="how many train together at most in a process")
     add("--launcher", choices=("process", "slurm"), default="process")
     add("--partition", help="Slurm: partition")
     add("--minutes", type=_from(1), default=240, help="Slurm: time limit of a job")
@@ -217,6 +218,9 @@ def launch(args: argparse.Namespace) -> bool:
             )
         print(f"{len(left)} of {len(jobs)} jobs submitted; their logs: {logs}")
         return True
+    # each process takes its share of the runs, instead of leaving none to the others
+    share = "auto" if args.jobs in (None, 1) else str(-(-len(jobs) // args.jobs))
+    command += ["--together", args.together or share]
     if args.jobs in (None, 1):
         os.execv(sys.executable, command)
     logs = Path(args.output, "slots")

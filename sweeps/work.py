@@ -1,4 +1,4 @@
-"""Jobs one after the other in this process, with everything that they share loaded once."""
+"""Jobs in this process, some of them together, with everything that they share loaded once."""
 
 from __future__ import annotations
 
@@ -8,20 +8,32 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 
 from dassl.utils import Cache, FolderInUseError, atomic_write, hold
 from sweeps import records
 from sweeps.grid import SweepError, read_grids
 from sweeps.jobs import Job, Run, expand
+from sweeps.turns import Turns
+from trainers.base import MEETING
+from trainers.together import gradients_together
 
 Check = Callable[[Sequence[str]], None]
 Start = Callable[[Sequence[str], Cache], None]
 
+TOGETHER = 36  # jobs: more make a step no cheaper
+
 
 def sweep(
-    grids: str, root: str, output: str, start: Start, check: Check, job: int | None = None
+    grids: str,
+    root: str,
+    output: str,
+    start: Start,
+    check: Check,
+    job: int | None = None,
+    together: int = TOGETHER,
 ) -> bool:
     """Run all of a sweep that is not finished and that no other process is on.
 
@@ -34,6 +46,7 @@ def sweep(
         check: raises what is wrong with some arguments; called with those of all runs before the
             first one starts.
         job: number of the only job to do, from 0.
+        together: how many jobs train together at most.
 
     Returns:
         Whether all runs are finished.
@@ -48,18 +61,24 @@ def sweep(
         jobs = [jobs[job]]
     for run in (run for job in jobs for run in job.runs):
         check(run.argv)
-    text, complete = records.summarize(jobs, work(jobs, start))
+    gc.freeze()  # what is loaded by now stays: collections need not look through it
+    text, complete = records.summarize(jobs, work(jobs, start, together))
     print(text, file=sys.stderr)
     return complete
 
 
-def work(jobs: Sequence[Job], start: Start) -> dict[Run, str]:
+def work(jobs: Sequence[Job], start: Start, together: int = 1) -> dict[Run, str]:
     """Run jobs in their order; neighbours on one data set share it, its features and the backbone.
 
     Each run leaves in its folder what it would leave as a process of its own; the terminal gets a
     line when it starts and one when it ends. A run that fails is recorded in its folder's
     ``error.txt``, unless the folder holds results or cannot be written to; the runs that do not
     need its weights go on.
+
+    Args:
+        jobs: the jobs.
+        start: as for :func:`sweep`.
+        together: how many jobs on one data set take turns, and train together if they can.
 
     Returns:
         For each run that failed, its message.
@@ -69,20 +88,34 @@ def work(jobs: Sequence[Job], start: Start) -> dict[Run, str]:
     failures: dict[Run, str] = {}
     for _, group in groupby(jobs, key=lambda job: job.dataset):
         cache: Cache = {}
-        for job in group:
-            with _record_failure(job.training, names, failures), _lock_job(job) as mine:
-                for run in job.runs if mine else ():
-                    # results that are there are looked at even if there are no weights
-                    if job.training not in failures or records.is_finished(run):
-                        with _record_failure(run, names, failures):
-                            _run(run, start, cache, names[run])
+        tasks = [partial(_do, job, start, cache, names, failures) for job in group]
+        if min(together, len(tasks)) > 1:
+            turns = Turns(gradients_together)
+            cache[MEETING] = turns.meet
+            for i in range(0, len(tasks), together):
+                turns.run(tasks[i : i + together])
+        else:
+            for task in tasks:
+                task()
     return failures
+
+
+def _do(
+    job: Job, start: Start, cache: Cache, names: Mapping[Run, str], failures: dict[Run, str]
+) -> None:
+    with _record_failure(job.training, names, failures), _lock_job(job) as mine:
+        for run in job.runs if mine else ():
+            # results that are there are looked at even if there are no weights
+            if job.training not in failures or records.is_finished(run):
+                with _record_failure(run, names, failures):
+                    _run(run, start, cache, names[run])
 
 
 def _run(run: Run, start: Start, cache: Cache, name: str) -> None:
     fresh = not records.is_finished(run)
     if fresh:
         print(name, flush=True)
+        gc.collect()  # trainers stand in reference cycles, and hold the workers of their loaders
     with _imitate_new_process():
         start(run.argv, cache)
     score = records.score(run)
@@ -92,7 +125,7 @@ def _run(run: Run, start: Start, cache: Cache, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _record_failure(run: Run, names: dict[Run, str], failures: dict[Run, str]) -> Iterator[None]:
+def _record_failure(run: Run, names: Mapping[Run, str], failures: dict[Run, str]) -> Iterator[None]:
     """Let an exception end this run alone: tell it, and put it into its folder and ``failures``."""
     try:
         yield
@@ -109,11 +142,10 @@ def _record_failure(run: Run, names: dict[Run, str], failures: dict[Run, str]) -
 
 @contextlib.contextmanager
 def _imitate_new_process() -> Iterator[None]:
-    """Let go of the last run, show warnings again, and keep what a run prints to its log.
+    """Show warnings again, and keep what a run prints to its log.
 
     Random generators need nothing, because every run of a sweep seeds them.
     """
-    gc.collect()  # trainers stand in reference cycles, and hold the workers of their loaders
     with (
         open(os.devnull, "w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),

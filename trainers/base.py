@@ -11,6 +11,7 @@ import torch
 from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 import clip
 import qprompt
@@ -19,7 +20,7 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import Cache, UserError, check_choice, get_or_make, load_pretrained_weights
 from dassl.utils.restore import unchanged_on_error
-from trainers.features import BatchFeatures, FrozenFeatures
+from trainers.features import FrozenFeatures
 from trainers.named_classes import NamedClasses
 from trainers.prompted import PromptedCLIP
 from trainers.templates import template_features
@@ -27,6 +28,10 @@ from trainers.views import ViewLoader, view_features
 
 PRECISIONS = ("fp16", "fp32", "bf16", "amp")
 COMPILE_MODES = ("none", "default", "reduce-overhead")
+
+MEETING = "meeting"  # where a Cache holds the function that trainers hand their batches to
+
+Gradients = tuple[list[Tensor], Tensor, Tensor]  # losses, logits, labels; parameters have gradients
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -217,11 +222,8 @@ class PromptTrainer(TrainerX):
         self.scaler.scale(loss).backward()
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
-        image, label = self.parse_batch_train(batch)
-        with torch.autocast(self.device.type, enabled=self.precision == "amp"):
-            *losses, logits = self._step_loss(image, label)
-        self.optim.zero_grad()
-        self.backward(*losses)
+        meet = (self.cache or {}).get(MEETING)
+        losses, logits, label = meet((self, batch)) if meet else self.gradients(batch)
         self.scaler.step(self.optim)
         self.scaler.update()
         accuracy = compute_accuracy(logits.detach(), label)[0].squeeze()
@@ -231,6 +233,15 @@ class PromptTrainer(TrainerX):
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {"loss": numbers[1].item(), "acc": numbers[0].item()}
+
+    def gradients(self, batch: dict[str, Any]) -> Gradients:
+        """Leave the gradients of a batch in the parameters; return losses, logits and labels."""
+        image, label = self.parse_batch_train(batch)
+        with self.autocast():
+            *losses, logits = self._step_loss(image, label)
+        self.optim.zero_grad()
+        self.backward(*losses)
+        return losses, logits, label
 
     def _step_loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, ...]:
         """Return what :meth:`loss` returns, compiled from the second step on if cfg asks for it.
@@ -244,24 +255,34 @@ class PromptTrainer(TrainerX):
             )
         return loss(image, label)
 
+    def autocast(self) -> torch.autocast:
+        """Return the context in which a step computes."""
+        return torch.autocast(self.device.type, enabled=self.precision == "amp")
+
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Return images, or their features where the image tower is frozen, and labels."""
         image, label = self.parse_batch_test(batch)
         return self.frozen_features(image) if self.model.frozen_image_tower else image, label
 
     def frozen_features(self, image: Tensor) -> Tensor:
-        """Return features (n, embed_dim) of images without prompts; features as they are.
-
-        In a sweep they are computed once for all runs that see the same images.
-        """
+        """Return features (n, embed_dim) of images without prompts; features as they are."""
         if image.ndim == 2:
             return image
-        with torch.autocast(self.device.type, enabled=self.precision == "amp"):
-            if self.cache is None:
-                return self.model.encode_image(image)
-            key = ("batches", id(self.model.backbone), self.precision)
-            features = get_or_make(self.cache, key, BatchFeatures)
-            return features.get(image, self.model.encode_image)
+        known = self.known_features
+        if image not in known:
+            known[image] = self.encode_frozen(image)
+        return known[image]
+
+    def encode_frozen(self, image: Tensor) -> Tensor:
+        """Encode images without prompts into features (n, embed_dim)."""
+        with self.autocast():
+            return self.model.encode_image(image)
+
+    @functools.cached_property
+    def known_features(self) -> Any:
+        """Features of the images that runs which train together see at the moment."""
+        key = ("features of batches", id(self.model.backbone), self.precision)
+        return get_or_make(self.cache, key, WeakIdKeyDictionary)
 
     def run_summary(self) -> dict[str, Any]:
         """Add the size of what was learned, in half precision as the paper counts it."""

@@ -51,8 +51,10 @@ class ConditionalCLIP(PromptedCLIP):
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.image_features(image)
-        prompts = self.prompt_learner(F.normalize(features, dim=-1))
-        return self.logits(features, self.encode_prompts(prompts))
+        return self.logits(features, self.encode_prompts(self.prompts(features)))
+
+    def prompts(self, image: Tensor) -> clip.Prompts:
+        return self.prompt_learner(F.normalize(image, dim=-1))
 
     @contextmanager
     def fixed(self) -> Iterator[None]:

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -149,33 +148,6 @@ def _read(path: Path) -> Tensor:
         if file.metadata()["digest"] != digest([("features", features)]):
             raise ValueError("its digest is not that of its features")
     return features
-
-
-class BatchFeatures:
-    """Features of training batches, for the runs of one process that see the same ones.
-
-    Runs with the same seed and data set see the same views in the same batches, whatever their
-    number of bits.
-
-    Args:
-        limit: bytes; the features that were used longest ago make room.
-    """
-
-    def __init__(self, limit: int = 2**30) -> None:
-        self.limit = limit
-        self.used = 0
-        self._features: OrderedDict[str, Tensor] = OrderedDict()
-
-    def get(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return ``encode(images)``, which is computed where these images are new."""
-        key = digest([("images", images)])
-        if key not in self._features:
-            self._features[key] = encode(images)
-            self.used += self._features[key].nbytes
-        self._features.move_to_end(key)
-        while self.used > self.limit and len(self._features) > 1:
-            self.used -= self._features.popitem(last=False)[1].nbytes
-        return self._features[key]
 
 
 class FrozenFeatures:

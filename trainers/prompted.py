@@ -68,6 +68,14 @@ class PromptedCLIP(nn.Module):
         prompts, text = self._fixed or self.encode_classes()
         return self.logits(self.image_features(image, prompts), text)
 
+    def prompts(self, image: Tensor) -> clip.Prompts:
+        """Return the prompts for a batch; they may depend on it where the image tower is frozen.
+
+        Args:
+            image: features (n, embed_dim), not normalised, where the tower is frozen; else images.
+        """
+        return self.prompt_learner()
+
     def encode_classes(self) -> tuple[clip.Prompts | None, Tensor]:
         """Return the prompts and their text features (classes, embed_dim)."""
         prompts = self.prompt_learner()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch.utils.data import DataLoader, default_collate
@@ -15,7 +16,11 @@ from dassl.data.samplers import index_and_seed
 from dassl.utils import read_image
 
 BATCHES_AHEAD = 2
-Pixels = list[Future[torch.Tensor]]
+Pixels = list[torch.Tensor | Future[torch.Tensor]]
+
+
+class Batch(dict[str, Any]):
+    """A batch; unlike a plain dict it may be referred to weakly."""
 
 
 class PixelCache:
@@ -28,11 +33,13 @@ class PixelCache:
 
     Attributes:
         used, on_gpu: bytes, of all and of those on a GPU.
+        batches: those that some run holds at the moment, for the runs that train beside it.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = self.on_gpu = 0
+        self.batches: WeakValueDictionary[Hashable, Batch] = WeakValueDictionary()
         self._pixels: dict[str, torch.Tensor] = {}
         self._dispensable: set[str] = set()
         self._lock = Lock()
@@ -40,6 +47,10 @@ class PixelCache:
     def start_run(self, paths: Iterable[str]) -> None:
         """Let all other images than these make room where it is needed."""
         self._dispensable = self._pixels.keys() - set(paths)
+
+    def get(self, path: str) -> torch.Tensor | None:
+        """Return an image that has been read and kept."""
+        return self._pixels.get(path)
 
     def read(self, path: str) -> torch.Tensor:
         """Return an image as a uint8 tensor (3, height, width); any thread may call this.
@@ -103,30 +114,42 @@ class PixelLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         items = self.dataset.data_source
         self.cache.start_run(item.impath for item in items)
+        transform = str(self.dataset.transform)
         coming: deque[tuple[Sequence[int], Sequence[int | None], Pixels]] = deque()
         pool = ThreadPoolExecutor(self.threads)
+
+        def read(path: str) -> torch.Tensor | Future[torch.Tensor]:
+            pixels = self.cache.get(path)
+            return pool.submit(self.cache.read, path) if pixels is None else pixels
+
         try:
             for keys in self.batch_sampler:
                 indices, seeds = zip(*map(index_and_seed, keys), strict=True)
-                pixels = [pool.submit(self.cache.read, items[i].impath) for i in indices]
-                coming.append((indices, seeds, pixels))
+                coming.append((indices, seeds, [read(items[i].impath) for i in indices]))
                 if len(coming) > BATCHES_AHEAD:
-                    yield self._batch(*coming.popleft())
+                    yield self._batch(transform, *coming.popleft())
             while coming:
-                yield self._batch(*coming.popleft())
+                yield self._batch(transform, *coming.popleft())
         finally:
             pool.shutdown(cancel_futures=True)  # nobody waits for what is left after an error
 
     def _batch(
-        self, indices: Sequence[int], seeds: Sequence[int | None], pixels: Pixels
-    ) -> dict[str, Any]:
-        images = [future.result() for future in pixels]
-        labels = default_collate([self.dataset.labels(index) for index in indices])
-        if self.device.type != "cpu":
-            self._copy_to_gpu(images, indices)
-            pinned = {k: v.pin_memory() for k, v in labels.items() if isinstance(v, torch.Tensor)}
-            labels.update(pinned)
-        return {"img": self.dataset.transform.batch(images, seeds), **labels}
+        self, transform: str, indices: Sequence[int], seeds: Sequence[int | None], pixels: Pixels
+    ) -> Batch:
+        labels = [self.dataset.labels(index) for index in indices]
+        content = tuple(tuple(label.values()) for label in labels)
+        key = (transform, self.device, tuple(seeds), content)
+        batch = None if None in seeds else self.cache.batches.get(key)
+        if batch is None:
+            images = [item.result() if isinstance(item, Future) else item for item in pixels]
+            collated = default_collate(labels)
+            if self.device.type != "cpu":
+                self._copy_to_gpu(images, indices)
+                tensors = {k: v for k, v in collated.items() if isinstance(v, torch.Tensor)}
+                collated.update({k: v.pin_memory() for k, v in tensors.items()})
+            views = self.dataset.transform.batch(images, seeds)
+            batch = self.cache.batches[key] = Batch(img=views, **collated)
+        return batch
 
     def _copy_to_gpu(self, images: list[torch.Tensor], indices: Sequence[int]) -> None:
         """Put copies in the place of images that are not there, in one transfer without a wait."""

@@ -76,7 +76,7 @@ def replace_prompts(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Te
 
     Args:
         x: (n, length, width) tokens.
-        deep: (n_ctx, width) tensors.
+        deep: tensors (n_ctx, width) for all, or (n, n_ctx, width).
         start: position of the first token that is replaced.
     """
     if not 1 <= i <= len(deep):

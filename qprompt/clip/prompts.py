@@ -24,10 +24,11 @@ class Prompts(NamedTuple):
         lengths: n numbers of tokens, of each suffix up to and with its end-of-text token; what
             stands after it is ignored.
         deep_text: (n_ctx, text width) each, n_ctx < p: what replaces the tokens after the first one
-            before layer 1, 2, ... of the text tower (Khattak et al., 2023, section 3.2.1).
+            before layer 1, 2, ... of the text tower (Khattak et al., 2023, section 3.2.1); or
+            (m, n_ctx, text width), for each prefix its own.
         image: (n_ctx, image width), tokens after those of class and patches; None: no such tokens.
         deep_image: (n_ctx, image width) each: what replaces them before layer 1, 2, ... of the
-            image tower (section 3.2.2).
+            image tower (section 3.2.2). Both may have a leading dimension: for each image its own.
         rows: how the suffixes are packed; None: as ``lengths`` say, which a compiler would unroll.
     """
 

@@ -26,11 +26,12 @@ def quick():
 def sweep(data_root, monkeypatch):
     """Run grids in this process by train.py's main; return its exit code."""
 
-    def run(output, *grids, root=data_root):
+    def run(output, *grids, root=data_root, together="auto"):
         import train
 
         monkeypatch.chdir(REPOSITORY)
         flags = ["--root", str(root), "--output-dir", str(output), "--sweep", json.dumps(grids)]
+        flags += ["--together", str(together)]
         try:
             train.main(flags)
         except SystemExit as end:

@@ -70,7 +70,7 @@ def test_runs_of_a_sweep_equal_runs_of_their_own_bit_for_bit(
         quick("few_shot", trainers=["CoOp"], datasets=["characters"]),
         quick("base2new", trainers=["QCoOp", "MaPLe"], datasets=["digits"], seeds=[1, 2]),
     ]
-    assert sweep(tmp_path / "together", *grids) == 0
+    assert sweep(tmp_path / "sweep", *grids, together=1) == 0
     jobs = expand(read_grids(json.dumps(grids)), str(data_root), str(tmp_path / "alone"))
     late = [job for job in jobs if job.training.folder.name == "seed2"]
     assert len(late) == 2
@@ -80,8 +80,28 @@ def test_runs_of_a_sweep_equal_runs_of_their_own_bit_for_bit(
         (evaluation,) = job.evaluations
         train.main(evaluation.argv)
         for run in job.runs:
-            together = tmp_path / "together" / run.folder.relative_to(tmp_path / "alone")
-            assert_same_run(run.folder, together)
+            twin = tmp_path / "sweep" / run.folder.relative_to(tmp_path / "alone")
+            assert_same_run(run.folder, twin)
+
+
+def test_runs_that_train_together_equal_single_ones_and_themselves(sweep, quick, tmp_path):
+    """Single ones up to rounding, themselves from one start to the next bit for bit."""
+    trainers = ["CoOp", "QCoOp", "CoCoOp", "QMaPLe"]
+    grid = quick("base2new", datasets=["digits"], trainers=trainers, bits=[2], seeds=[1, 2])
+    first, again, alone = (tmp_path / name for name in ("first", "again", "alone"))
+    assert sweep(first, grid) == sweep(again, grid) == sweep(alone, grid, together=1) == 0
+    for folder in folders(first, grid):
+        assert_same_run(folder, again / folder.relative_to(first))
+        single = alone / folder.relative_to(first)
+        texts = [(place / "log.txt").read_text() for place in (folder, single)]
+        assert len(texts[0].splitlines()) == len(texts[1].splitlines())
+        for path in folder.rglob("model.pth.tar*"):
+            states = [
+                torch.load(p, weights_only=True)["state_dict"]
+                for p in (path, single / path.relative_to(folder))
+            ]
+            for name, tensor in states[0].items():
+                torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-4)
 
 
 def test_finished_runs_are_skipped_and_others_of_their_name_refused(sweep, quick, tmp_path, capsys):
@@ -176,6 +196,7 @@ def test_one_job_of_a_sweep_is_a_job_that_there_is(tmp_path, monkeypatch):
         (["--root", "x", "--sweep", "[]", "--seed", "1"], "seed.*belong"),
         (["--root", "x", "--sweep", "[]", "OPTIM.LR", "1"], "opts.*belong"),
         (["--sweep", "[]"], "--sweep needs --root"),
+        (["--root", "x", "--sweep", "[]", "--together", "0"], "--together is auto or .*got 0"),
         (["--root", "x", "--sweep", "nowhere.yaml"], "nowhere.yaml"),
         (["--root", "x", "--sweep", "{protocol: few_shot}"], "trainers is missing"),
     ],

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 import clip
 from clip import tiny
 from trainers import features
-from trainers.features import BatchFeatures, FeatureCache
+from trainers.features import FeatureCache
 
 FROZEN = ["ZeroshotCLIP", "CoOp", "QCoOp", "CoCoOp"]
 
@@ -265,38 +265,6 @@ def test_texts_are_encoded_once_for_all_batches(build, tmp_path, monkeypatch, tr
     )
     built.test()
     assert len(calls) == times
-
-
-def test_batches_are_encoded_once_within_the_limit():
-    encoded = []
-
-    def encode(images):
-        encoded.append(images)
-        return images.sum(dim=1)
-
-    known = BatchFeatures(limit=3 * 4 * 4)
-    batches = [torch.full((4, 2), float(i)) for i in range(4)]
-    for batch in [batches[0], batches[1], batches[0].clone(), batches[2], batches[1]]:
-        assert torch.equal(known.get(batch, encode), batch.sum(dim=1))
-    assert len(encoded) == 3
-    known.get(batches[3], encode)  # batches[0] was used longest ago
-    assert known.used == 3 * 4 * 4
-    known.get(batches[1], encode)
-    assert len(encoded) == 4
-    known.get(batches[0], encode)
-    assert len(encoded) == 5
-
-
-def test_runs_with_one_seed_share_their_training_features(build, tmp_path):
-    cache, encoded = {}, []
-    for name, bits in [("a", 1), ("b", 2)]:
-        opts = ["TRAINER.QPROMPT.BITS", bits]
-        run = build("QCoOp", tmp_path / name, opts=opts, cache=cache)
-        encode = run.model.encode_image
-        run.model.encode_image = lambda x, encode=encode: encoded.append(len(x)) or encode(x)
-        run.train()
-    test = len(run.dm.dataset.test)
-    assert sum(encoded) in (2 * len(run.dm.dataset.train_x), 2 * len(run.dm.dataset.train_x) + test)
 
 
 def test_mixed_and_full_precision_do_not_share_training_features(build):

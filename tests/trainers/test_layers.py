@@ -334,17 +334,3 @@ def test_run_resumed_without_an_average_averages_what_follows(build, tmp_path):
     )
     resumed.train()
     assert all(torch.equal(weight, last[name]) for name, weight in learned(resumed).items())
-
-
-def test_runs_of_a_sweep_share_the_frozen_features_of_their_views(build, tmp_path):
-    cache, encoded = {}, []
-    for name, bits in [("a", 1), ("b", 2)]:
-        opts = ["TRAINER.QPROMPT.BITS", bits]
-        run = build("QPromptSRC", tmp_path / name, opts=opts, cache=cache)
-        encode = run.model.encode_image
-        run.model.encode_image = lambda x, prompts=None, encode=encode: (
-            encoded.append(len(x)) if prompts is None else None,
-            encode(x, prompts),
-        )[1]
-        run.train()
-    assert sum(encoded) == 2 * len(run.dm.dataset.train_x)

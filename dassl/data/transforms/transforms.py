@@ -100,10 +100,12 @@ class ImageTransform:
         return self._to_float(self.geometry(image))
 
     def batch(self, images: Sequence[torch.Tensor], seeds: Sequence[int | None]) -> torch.Tensor:
-        """Transform uint8 tensors (3, height, width), each with its seed, to (n, 3, H, W)."""
+        """Transform uint8 tensors (3, height, width), all with seeds or none, to (n, 3, H, W)."""
         pixels = []
-        for image, seed in zip(images, seeds, strict=True):
-            with seeded(seed):
+        with torch.random.fork_rng(devices=[], enabled=None not in seeds):
+            for image, seed in zip(images, seeds, strict=True):
+                if seed is not None:
+                    torch.default_generator.manual_seed(seed)
                 pixels.append(self.geometry(image))
         return self._to_float(torch.stack(pixels))
 
