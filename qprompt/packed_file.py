@@ -92,7 +92,7 @@ class PackedFile(NamedTuple):
             self.decode(content)
         except ValueError as error:
             raise InvalidWeightsError(f"these weights cannot be packed: {error}") from error
-        _write_atomically(path, content)
+        write_atomically(path, content)
         return len(_split(content)[1])
 
     def encode(self) -> bytes:
@@ -229,7 +229,8 @@ def _split(content: bytes) -> Tuple[bytes, bytes]:
     return content[8:start], content[start:]
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Union[str, Path], content: bytes) -> None:
+    """Writes a file as a whole or not at all."""
     temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:
