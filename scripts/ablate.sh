@@ -1,30 +1,29 @@
 #!/usr/bin/env bash
-# The ablations of the paper and more, a sweep and a report each: all files in
-# configs/sweeps/ablations, or those named first. What is finished is skipped.
+# Sweeps of configs/sweeps, a report for each: those of the ablations, or the files and folders there
+# that are named first. What is finished is skipped.
 #   bash scripts/ablate.sh --jobs 2
-#   bash scripts/ablate.sh codebook bits --datasets eurosat dtd --config vit_b16_ctxv1 --seeds 1 2 3
+#   bash scripts/ablate.sh ablations/bits stability --datasets eurosat --config vit_b16_ctxv1 --seeds 1 2
 # From the environment: DATA, OUTPUT; see docs/sweeps.md.
-names=()
+named=()
 while (($#)) && [[ $1 != -* ]]; do
-    names+=("$1")
+    named+=("$1")
     shift
 done
 flags=("$@")
 # shellcheck source=scripts/env.sh
-source "$(dirname "$0")/env.sh" train,report file ablations "$@"
+source "$(dirname "$0")/env.sh" train,report file FILE "$@"
 
-if ((${#names[@]} == 0)); then
-    for file in configs/sweeps/ablations/*.yaml; do
-        names+=("$(basename "$file" .yaml)")
-    done
-fi
 status=0
-for name in "${names[@]}"; do
-    output=${OUTPUT:-output}/ablations/$name
-    "$python" -m sweeps file "configs/sweeps/ablations/$name.yaml" --output "$output" \
-        "${flags[@]}" || status=1
-    if [[ " ${flags[*]} " != *" --dry-run "* ]]; then
-        "$python" -m reporting "$output" || status=1
-    fi
+for name in "${named[@]:-ablations}"; do
+    files=(configs/sweeps/"$name".yaml)
+    [[ -d configs/sweeps/$name ]] && files=(configs/sweeps/"$name"/*.yaml)
+    for file in "${files[@]}"; do
+        output=${file#configs/sweeps/}
+        output=${OUTPUT:-output}/${output%.yaml}
+        "$python" -m sweeps file "$file" --output "$output" "${flags[@]}" || status=1
+        if [[ " ${flags[*]} " != *" --dry-run "* ]]; then
+            "$python" -m reporting "$output" || status=1
+        fi
+    done
 done
 exit "$status"

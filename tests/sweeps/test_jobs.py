@@ -398,12 +398,22 @@ def test_flags_stand_in_place_of_what_a_sweep_file_says(tmp_path, capsys):
 
 
 def test_ablations_run_as_named_with_other_flags(script):
-    done = script("ablate", "bits", "noise", "--dry-run", "--datasets", "dtd", "--seeds", "9")
+    flags = ("--dry-run", "--datasets", "dtd", "--seeds", "9")
+    done = script("ablate", "ablations/bits", "stability/noise", *flags)
     assert done.returncode == 0, done.stderr
     lines = [shlex.split(line)[2:] for line in done.stdout.splitlines()]
-    folders = {train.parse_args(line).output_dir for line in lines}
+    folders = [train.parse_args(line).output_dir for line in lines]
     assert {Path(folder).parts[:3] for folder in folders} == {
         ("out", "ablations", "bits"),
-        ("out", "ablations", "noise"),
+        ("out", "stability", "noise"),
     }
     assert all("/dtd/" in folder and folder.endswith("seed9") for folder in folders)
+
+
+def test_the_paper_is_reproduced_table_by_table_beside_its_numbers(script):
+    done = script("reproduce_paper", "slip", "few_shot", "--dry-run", "--datasets", "dtd")
+    assert done.returncode == 0, done.stderr
+    slip, few_shot = done.stdout.split("== Few-shot classification")
+    assert slip.startswith("== SLIP, on 11 data sets: 6 hours, 8 GiB.")
+    assert "74.04" in slip and slip.count("python train.py") == 2 * 3 * 2
+    assert few_shot.count("python train.py") == 1 + 3 * 5 * 3
