@@ -158,7 +158,13 @@ class Quantized(_Trainer):
 
     def check_cfg(self, cfg: Any) -> None:
         super().check_cfg(cfg)
-        Options.from_cfg(cfg)
+        if Options.from_cfg(cfg).half_latents and any(
+            node.get("PREC") == "amp" for node in own_nodes(type(self), cfg.TRAINER).values()
+        ):
+            raise InvalidOptionError(
+                "TRAINER.QPROMPT: HALF_LATENTS is set and PREC is amp, whose gradient scaler takes "
+                "no weights of half precision: choose another PREC"
+            )
 
     def build_model(self) -> None:
         self.qprompt = Options.from_cfg(self.cfg)
