@@ -1,7 +1,7 @@
 """``python -m reporting.paper FOLDER [TABLE ...]``: published numbers beside measured ones.
 
 The runs of a table are below FOLDER/TABLE, where scripts/reproduce_paper.sh puts them. The page is
-printed, and written to FOLDER/paper.md where anything was measured.
+printed, and that of all tables is written to FOLDER/paper.md, if FOLDER is there.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from reporting.scores import AVERAGE
 from reporting.writers import GAP, markdown_pipes, write_file
 
 PAPER = "QPrompt paper"
+MEASURED = ["mean", "sets", "of"]
 NONE = "The paper gives no means for this table."
 
 
@@ -85,12 +86,9 @@ def beside(folder: Path, numbers: list[Number]) -> pd.DataFrame:
             **dict.fromkeys(["measured", "difference", "data sets"], GAP),
         }
         if protocol in cells and method in cells[protocol].index:
-            cell = cells[protocol].loc[method].xs(measure, level="column")
-            row["measured"], row["difference"] = (
-                f"{cell['mean']:.2f}",
-                f"{cell['mean'] - value:+.2f}",
-            )
-            row["data sets"] = f"{cell['sets']:.0f} of {cell['of']:.0f}"
+            mean, sets, of = cells[protocol].loc[method].xs(measure, level="column")[MEASURED]
+            row |= {"measured": f"{mean:.2f}", "difference": f"{mean - value:+.2f}"}
+            row["data sets"] = f"{sets:.0f} of {of:.0f}"
         rows.append(row)
     return pd.DataFrame(rows)
 
