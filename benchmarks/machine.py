@@ -14,7 +14,7 @@ import torch
 from torch.backends.cpu import get_cpu_capability
 
 from benchmarks.runs import REPOSITORY
-from clip.weights import TINY_NAME
+from qprompt.clip.weights import TINY_NAME
 from trainers.base import resolve_precision
 
 

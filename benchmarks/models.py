@@ -9,7 +9,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 
 import clip
-from clip.weights import TINY_NAME
+from qprompt.clip.weights import TINY_NAME
 
 PATCH_SIZES = {"ViT-B/32": 32, "ViT-B/16": 16}
 ARCHITECTURES = (*PATCH_SIZES, TINY_NAME)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clip.weights import TINY_NAME
+from qprompt.clip.weights import TINY_NAME
 
 REPOSITORY = Path(__file__).parents[1]
 

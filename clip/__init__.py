@@ -1,46 +1,8 @@
-"""CLIP backbones, their tokenizer, and encoders for prompts that are tensors.
+"""The encoders of ``qprompt.clip``, beside OpenAI's modules of the package ``clip``.
 
-Models are those of open_clip; this package finds their weights, adds the embedded "tiny" model and
-encodes learned prompts. It knows no trainer.
+``clip.clip``, ``clip.model`` and ``clip.simple_tokenizer`` are for others' trainers; ``clip.tiny``
+holds what made the embedded model.
 """
 
-from clip.errors import (
-    ClipError,
-    PromptTooLongError,
-    UnsupportedBackboneError,
-    WeightsNotFoundError,
-)
-from clip.image import encode_image, vision_tower
-from clip.prompts import Prompts
-from clip.text import (
-    compute_dtype,
-    count_common,
-    embed_dim,
-    embed_texts,
-    embed_tokens,
-    encode_prompts,
-    encode_text,
-    text_tower,
-)
-from clip.tokenizer import tokenize
-from clip.weights import load
-
-__all__ = [
-    "ClipError",
-    "PromptTooLongError",
-    "Prompts",
-    "UnsupportedBackboneError",
-    "WeightsNotFoundError",
-    "compute_dtype",
-    "count_common",
-    "embed_dim",
-    "embed_texts",
-    "embed_tokens",
-    "encode_image",
-    "encode_prompts",
-    "encode_text",
-    "load",
-    "text_tower",
-    "tokenize",
-    "vision_tower",
-]
+from qprompt.clip import *  # noqa: F403
+from qprompt.clip import __all__ as __all__

@@ -13,9 +13,9 @@ from typing import Any
 import open_clip
 import torch
 
-from clip import tiny, weights
 from clip.model import CLIP, build_model
-from clip.tokenizer import tokenize
+from qprompt.clip import tiny, weights
+from qprompt.clip.tokenizer import tokenize
 
 __all__ = ["available_models", "build_model", "load", "tokenize"]
 

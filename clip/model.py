@@ -16,9 +16,9 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clip.errors import ClipError
-from clip.image import run_tower, takes_prompts
-from clip.layers import (
+from qprompt.clip.errors import ClipError
+from qprompt.clip.image import run_tower, takes_prompts
+from qprompt.clip.layers import (
     attend,
     check_depth,
     finish_block,
@@ -26,8 +26,8 @@ from clip.layers import (
     replace_prompts,
     residual_blocks,
 )
-from clip.text import text_tower
-from clip.weights import build
+from qprompt.clip.text import text_tower
+from qprompt.clip.weights import build
 
 # design_details of MaPLe's repository and those that follow it; "trainer" is only a name, since
 # depths and lengths say all

@@ -33,7 +33,7 @@ source "$(dirname "$0")/env.sh" test
 ruff check .
 ruff format --check .
 mypy
-vermin --quiet --target=3.8- --no-tips --eval-annotations --violations qprompt
+vermin --quiet --target=3.8- --no-tips --eval-annotations --violations qprompt/*.py
 shellcheck --external-sources scripts/*.sh .ci/run
 if [[ ${1:-} == --fast ]]; then
     shift

@@ -10,7 +10,7 @@ OURS = {"clip", "dassl", "datasets", "qprompt", "reporting", "sweeps", "trainers
 ALLOWED = {
     "qprompt": set(),
     "dassl": set(),
-    "clip": set(),
+    "clip": {"qprompt"},
     "datasets": {"dassl"},
     "trainers": {"clip", "dassl", "qprompt"},
     "reporting": set(),

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.backends.cpu import get_cpu_capability
 from torch.utils.data import SequentialSampler
 
-import clip
+import qprompt.clip
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import ImageTransform
@@ -60,7 +60,7 @@ def digest_images(items: Iterable[Datum]) -> str:
 def encoder_versions() -> dict[str, str]:
     """Return what features depend on beside the weights: a hash of our code, library versions."""
     total = hashlib.blake2b(digest_size=16)
-    for file in [*sorted(Path(clip.__file__).parent.glob("*.py")), Path(images.__file__)]:
+    for file in [*sorted(Path(qprompt.clip.__file__).parent.glob("*.py")), Path(images.__file__)]:
         total.update(file.read_bytes())
     libraries = ("torch", "torchvision", "open_clip_torch", "pillow")
     return {"clip": total.hexdigest(), **{name: version(name) for name in libraries}}

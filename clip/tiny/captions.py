@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clip.tiny.render import CHARACTERS, TRAITS
-from clip.tokenizer import tokenize
+from qprompt.clip.tokenizer import tokenize
 
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NAMES = DIGIT_NAMES + tuple(CHARACTERS[10:])

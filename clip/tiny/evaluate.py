@@ -14,12 +14,12 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
-from clip.text import encode_text
-from clip.tiny import WEIGHTS_PATH, state_dict
 from clip.tiny.captions import DIGIT_NAMES, NAMES
 from clip.tiny.render import CHARACTERS, HELD_OUT_FONTS, distort, glyph_bank
 from clip.tiny.train import IMAGE_SIZE, preprocess
-from clip.tokenizer import tokenize
+from qprompt.clip.text import encode_text
+from qprompt.clip.tiny import WEIGHTS_PATH, state_dict
+from qprompt.clip.tokenizer import tokenize
 
 
 def digits() -> tuple[Tensor, Tensor]:

@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import normalize
 from tqdm import tqdm
 
-from clip.text import encode_text
-from clip.tiny import save
 from clip.tiny.captions import captions, vocabulary
 from clip.tiny.render import CHARACTERS, distort, glyph_bank
+from qprompt.clip.text import encode_text
+from qprompt.clip.tiny import save
 
 IMAGE_SIZE = 32
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import clip
-from clip.tokenizer import VOCABULARY_SIZE
+from qprompt.clip.tokenizer import VOCABULARY_SIZE
 
 # docs/backbones.md says the same
 TEXT_AND_IMAGE = re.compile(r"ViT-(?!.*(SigLIP|CLIPA|worldwide))")

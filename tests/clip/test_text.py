@@ -12,7 +12,8 @@ from open_clip import IMAGENET_CLASSNAMES
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 import clip
-from clip.prefix import lay_out
+from qprompt.clip.prefix import lay_out
+from qprompt.clip.tokenizer import VOCABULARY_SIZE
 
 TEXTS = [
     "a photo of a dog.",
@@ -199,7 +200,7 @@ def test_towers_that_cannot_take_prompts_are_refused(architecture):
             self.attn_mask = None if "SigLIP" in architecture else torch.zeros(77, 77)
             self.text_pool_type = "last" if "SigLIP" in architecture else "argmax"
             self.cls_emb = None if "SigLIP" in architecture else torch.zeros(8)
-            self.token_embedding = torch.nn.Embedding(clip.tokenizer.VOCABULARY_SIZE, 8)
+            self.token_embedding = torch.nn.Embedding(VOCABULARY_SIZE, 8)
 
     with pytest.raises(clip.UnsupportedBackboneError, match="causal"):
         clip.embed_tokens(Other(), clip.tokenize("x"))

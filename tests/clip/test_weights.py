@@ -107,7 +107,7 @@ def test_interrupted_download_leaves_nothing_behind(monkeypatch, tmp_path):
         raise RuntimeError("the checksum does not match")
 
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("clip.weights.download_pretrained_from_url", cut)
+    monkeypatch.setattr("qprompt.clip.weights.download_pretrained_from_url", cut)
     with pytest.raises(clip.WeightsNotFoundError, match="checksum does not match"):
         clip.load("ViT-B/16")
     assert list((tmp_path / ".cache/clip").iterdir()) == []

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import clip
+from clip import tiny
 from trainers import features
 from trainers.features import BatchFeatures, FeatureCache
 
@@ -132,7 +133,7 @@ def test_other_weights_have_features_of_their_own(build, folder):
 
 
 def test_another_architecture_with_the_same_weights_has_features_of_its_own(scores, tmp_path):
-    save_file(clip.tiny.state_dict(), tmp_path / "weights.safetensors")
+    save_file(tiny.state_dict(), tmp_path / "weights.safetensors")
     for name in ("tiny-quick", "tiny-slow"):
         architecture = {
             "embed_dim": 128,

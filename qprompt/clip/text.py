@@ -13,11 +13,11 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from clip.errors import PromptTooLongError, UnsupportedBackboneError
-from clip.layers import check_depth, replace_prompts
-from clip.prefix import encode_prefix, encode_suffixes, encode_texts
-from clip.prompts import Prompts
-from clip.tokenizer import VOCABULARY_SIZE
+from .errors import PromptTooLongError, UnsupportedBackboneError
+from .layers import check_depth, replace_prompts
+from .prefix import encode_prefix, encode_suffixes, encode_texts
+from .prompts import Prompts
+from .tokenizer import VOCABULARY_SIZE
 
 
 def text_tower(model: CLIP) -> CLIP | TextTransformer:

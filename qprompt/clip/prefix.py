@@ -19,7 +19,7 @@ from open_clip.transformer import Transformer
 from torch import Tensor
 from torch.nn import functional as F
 
-from clip.layers import (
+from .layers import (
     attend,
     check_depth,
     finish_block,
@@ -27,7 +27,7 @@ from clip.layers import (
     replace_prompts,
     residual_blocks,
 )
-from clip.prompts import Prompts
+from .prompts import Prompts
 
 # tokens, unless a suffix has more; longer rows compare more tokens of different texts in vain
 ROW_LENGTH = 32
@@ -115,7 +115,7 @@ def encode_prefix(transformer: Transformer, prompts: Prompts) -> KVCache:
         Keys and values of each layer, (m, p, heads, head width).
 
     Raises:
-        UnsupportedBackboneError, ClipError: as :func:`clip.layers.run_layers`.
+        UnsupportedBackboneError, ClipError: as :func:`.layers.run_layers`.
     """
     layers, x, deep = residual_blocks(transformer), prompts.prefix, prompts.deep_text
     check_depth(deep, layers)

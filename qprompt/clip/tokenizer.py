@@ -9,7 +9,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
-from clip.errors import PromptTooLongError
+from .errors import PromptTooLongError
 
 CONTEXT_LENGTH = 77
 VOCABULARY_SIZE = 49408

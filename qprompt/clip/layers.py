@@ -14,8 +14,8 @@ from open_clip.transformer import ResidualAttentionBlock, Transformer
 from torch import Tensor
 from torch.nn import functional as F
 
-from clip.algebra import attend_from_first_token, run_mlp
-from clip.errors import ClipError, UnsupportedBackboneError
+from .algebra import attend_from_first_token, run_mlp
+from .errors import ClipError, UnsupportedBackboneError
 
 
 def residual_blocks(transformer: Transformer) -> Sequence[ResidualAttentionBlock]:

@@ -10,9 +10,9 @@ from open_clip.model import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from clip.errors import UnsupportedBackboneError
-from clip.layers import run_layers
-from clip.prompts import Prompts
+from .errors import UnsupportedBackboneError
+from .layers import run_layers
+from .prompts import Prompts
 
 
 def takes_prompts(model: CLIP) -> bool:

@@ -28,8 +28,8 @@ from open_clip.pretrained import download_pretrained_from_url, get_pretrained_ur
 from safetensors.torch import load_file
 from torch import Tensor
 
-from clip import slip, tiny
-from clip.errors import ClipError, WeightsNotFoundError
+from . import slip, tiny
+from .errors import ClipError, WeightsNotFoundError
 
 OPENAI_NAMES = ("RN50", "RN101", "ViT-B/32", "ViT-B/16", "ViT-L/14")
 PRECISIONS = ("fp32", "fp16", "bf16")
