@@ -290,7 +290,7 @@ def test_half_latents_lose_the_steps_that_full_precision_keeps(make_learner):
         assert learner.ctx.dtype == torch.float32
         learner.ctx.sum().backward()
         optimizer.step()
-        assert (weight == start).float().mean() == pytest.approx(half, abs=0.1)
+        assert (weight == start).float().mean() == pytest.approx(float(half), abs=0.1)
         assert remove_(learner).ctx.dtype == torch.float32
 
 
