@@ -63,8 +63,8 @@ def test_prompts_are_taken_and_encoded_as_open_clip_does_or_refused(name):
     images = torch.randn(2, 3, *(size if isinstance(size, tuple) else (size, size)))
     expected = model.encode_image(images)
     torch.testing.assert_close(clip.encode_image(model, images), expected, rtol=1e-4, atol=1e-4)
-    none = torch.empty(0, 1, 64)
-    prompts = clip.Prompts(none, none, (), image=torch.randn(2, 64), deep_image=(none[0],))
+    none, learned = torch.empty(0, 1, 64), torch.randn(2, 64)
+    prompts = clip.Prompts(none, none, (), image=learned, deep_image=(learned,))
     if TEXT_AND_IMAGE.match(name):
         assert clip.encode_image(model, images, prompts).shape == expected.shape
     else:
