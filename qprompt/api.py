@@ -26,6 +26,8 @@ def quantize_(
     interval: int = INTERVAL,
     kl_threshold: float = KL_THRESHOLD,
     codebook: str = "kmeans",
+    half_latents: bool = False,
+    through_moments: bool = False,
 ) -> M:
     """Quantizes parameters of `module` in place and fits their codebooks.
 
@@ -40,7 +42,7 @@ def quantize_(
         module: any module; trainable parameters (requires_grad) of it are quantized.
         params: regular expression, searched in qualified names such as "prompt_learner.ctx".
             None: every trainable parameter with at least two dimensions.
-        bits, normalize, interval, kl_threshold, codebook: see `QuantizerOptions`.
+        bits and all others: see `QuantizerOptions`.
 
     Returns:
         The same module.
@@ -49,7 +51,9 @@ def quantize_(
         InvalidOptionError, NoParameterError: before anything is changed.
         InvalidWeightsError: naming the parameter.
     """
-    options = QuantizerOptions(bits, normalize, interval, kl_threshold, codebook)
+    options = QuantizerOptions(
+        bits, normalize, interval, kl_threshold, codebook, half_latents, through_moments
+    )
     fitted = []
     for weight in _select(module, params):
         quantizer = Quantizer(options, weight.name, weight.dtype)

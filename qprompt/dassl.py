@@ -36,15 +36,26 @@ from .api import add_noise_, draw_noise_, named_quantizers, quantize_, remove_, 
 from .errors import InvalidOptionError, NoParameterError, PackedFileError
 from .packing import pack, payload_bytes, read_metadata
 from .quantizer import Quantizer, QuantizerOptions
+from .statistics import record_statistics
 
 __all__ = ["Options", "Quantized", "add_config", "own_nodes", "plain_class", "quantized"]
 
 LAST, BEST = "prompt", "prompt-best"  # names of packed files
 INPUT_KEYS = ("SIZE", "INTERPOLATION", "TRANSFORMS", "PIXEL_MEAN", "PIXEL_STD")
+STATISTICS = "weights.csv"
 BEST_CHECKPOINT = "model-best.pth.tar"
 MODES = ("qat", "ptq", "noise")
 # keys of trainers' nodes that shape how a prompt is trained, and not what it is then
-TRAINING_KEYS = ("PREC", "INTERVAL", "KL_THRESHOLD", "NOISE_STD", "NOISE_RELATIVE")
+TRAINING_KEYS = (
+    "PREC",
+    "INTERVAL",
+    "KL_THRESHOLD",
+    "HALF_LATENTS",
+    "THROUGH_MOMENTS",
+    "NOISE_STD",
+    "NOISE_RELATIVE",
+    "STATISTICS",
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Options(QuantizerOptions):
     mode: str = "qat"  # quantize while training, after it ("ptq"), or not at all ("noise")
     noise_std: float = 0.0  # with "noise", Gaussian noise on the weights while they train
     noise_relative: bool = False  # whether noise_std is a fraction of the weights' deviation
+    statistics: bool = False  # whether weights.csv tells how weights and codebooks develop
     params: str = ""  # a regular expression; empty: every trainable tensor of 2 or more dimensions
 
     def __post_init__(self) -> None:
@@ -149,6 +161,7 @@ if TYPE_CHECKING:
 
         cfg: Any
         output_dir: str
+        epoch: int
         start_epoch: int
         max_epoch: int
         epochs_done: Optional[int]
@@ -159,7 +172,10 @@ if TYPE_CHECKING:
         def forward_backward(self, *batches: Any) -> Any: ...
         def save_model(self, epoch: int, directory: str, *args: Any, **kwargs: Any) -> None: ...
         def load_model(self, directory: str, epoch: Any = None) -> None: ...
+        def before_epoch(self) -> None: ...
+        def after_epoch(self) -> None: ...
         def after_train(self) -> None: ...
+        def write_scalar(self, tag: str, value: float, step: Optional[int] = None) -> None: ...
 else:
     _Trainer = object
 
@@ -171,14 +187,21 @@ class Quantized(_Trainer):
     prompt-best.safetensors for the best. It is written before the checkpoint: whoever is killed in
     between trains that epoch again. With MODE ptq checkpoints stay those of the plain trainer, and
     what is tested and packed is their quantization. With MODE noise nothing is quantized or packed:
-    the plain trainer, with noise on its weights while it trains.
+    the plain trainer, with noise on its weights while it trains. With STATISTICS there is a
+    weights.csv, too.
     """
 
     _deploying = False
 
     def check_cfg(self, cfg: Any) -> None:
         super().check_cfg(cfg)
-        Options.from_cfg(cfg)
+        if Options.from_cfg(cfg).half_latents and any(
+            node.get("PREC") == "amp" for node in own_nodes(type(self), cfg.TRAINER).values()
+        ):
+            raise InvalidOptionError(
+                "TRAINER.QPROMPT: HALF_LATENTS is set and PREC is amp, whose gradient scaler takes "
+                "no weights of half precision: choose another PREC"
+            )
 
     def build_model(self) -> None:
         self.qprompt = Options.from_cfg(self.cfg)
@@ -190,6 +213,15 @@ class Quantized(_Trainer):
             self._quantize()
         elif self.qprompt.mode == "noise":
             self._add_noise()
+
+    def before_epoch(self) -> None:
+        if self.epoch == 0:
+            self._record_statistics(0)
+        super().before_epoch()
+
+    def after_epoch(self) -> None:
+        self._record_statistics(self.epoch + 1)
+        super().after_epoch()
 
     def forward_backward(self, *batches: Any) -> Any:
         if self.qprompt.mode == "noise":
@@ -287,11 +319,21 @@ class Quantized(_Trainer):
 
     def _pack_unless_there(self, name: str, epoch: int) -> None:
         """Packs the current weights, in one process, unless whole files of that epoch are there."""
-        if distributed.is_available() and distributed.is_initialized() and distributed.get_rank():
+        if not _is_main():
             return
         files = [file for _, file in self._packed_files(self.output_dir, name)]
         if any(_packed_epoch(file) != str(epoch) for file in files):
             self._pack(self.output_dir, name, epoch)
+
+    def _record_statistics(self, epoch: int) -> None:
+        if not (self.qprompt.statistics and _is_main()):
+            return
+        for folder, module in self._registered_modules():
+            file = os.path.join(self.output_dir, folder, STATISTICS)
+            for row in record_statistics(module, file, epoch):
+                for name, value in row.items():
+                    if isinstance(value, float):
+                        self.write_scalar(f"weights/{row['parameter']}/{name}", value, epoch)
 
     def _context_initialisation(self) -> str:
         """CTX_INIT of the node named like the trainer or a base of it, or else of any node.
@@ -345,6 +387,12 @@ class Quantized(_Trainer):
     def _quantizers(self) -> List[Quantizer]:
         modules = [module for _, module in self._registered_modules()]
         return [quantizer for module in modules for _, quantizer in named_quantizers(module)]
+
+
+def _is_main() -> bool:
+    """Whether this is the one process of a distributed run that writes files."""
+    there = distributed.is_available() and distributed.is_initialized()
+    return not there or distributed.get_rank() == 0
 
 
 def plain_class(trainer_class: Type[Any]) -> Optional[Type[Any]]:

@@ -234,7 +234,8 @@ def split(content: bytes) -> Tuple[bytes, bytes]:
     return content[8:start], content[start:]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Union[str, Path], content: bytes) -> None:
+    """Writes a file as a whole or not at all."""
     temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:

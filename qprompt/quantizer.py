@@ -68,6 +68,8 @@ class QuantizerOptions:
         interval: training steps between two fits at least.
         kl_threshold: divergence in nats above which the codebook is fitted again.
         codebook: "kmeans", "uniform" or "normal".
+        half_latents: whether the optimizer moves latent weights of half precision.
+        through_moments: whether the gradient passes through mean and standard deviation, too.
 
     Raises:
         InvalidOptionError: a value is outside its range.
@@ -78,6 +80,8 @@ class QuantizerOptions:
     interval: int = INTERVAL
     kl_threshold: float = KL_THRESHOLD
     codebook: str = "kmeans"
+    half_latents: bool = False
+    through_moments: bool = False
 
     def __post_init__(self) -> None:
         def integer(value: Any) -> bool:
@@ -90,6 +94,8 @@ class QuantizerOptions:
             "interval": integer(self.interval) and self.interval >= 1,
             "kl_threshold": (isinstance(kl, float) or integer(kl)) and kl >= 0,
             "codebook": self.codebook in CODEBOOKS,
+            "half_latents": isinstance(self.half_latents, bool),
+            "through_moments": isinstance(self.through_moments, bool),
         }
         allowed = {
             "bits": f"an integer from 1 to {MAX_BITS}",
@@ -97,6 +103,8 @@ class QuantizerOptions:
             "interval": "a positive number of steps",
             "kl_threshold": "a number >= 0",
             "codebook": f"one of {sorted(CODEBOOKS)}",
+            "half_latents": "a bool",
+            "through_moments": "a bool",
         }
         for option in valid:
             if not valid[option]:
@@ -107,7 +115,8 @@ class QuantizerOptions:
 class Attachment(nn.Module):
     """Maps the latent weights of a parameter to what its module reads.
 
-    Latent weights are float32 at least, since half precision would lose small optimizer steps.
+    Latent weights are float32 at least, since half precision would lose small optimizer steps;
+    `half_latents` is there to show that.
 
     Args:
         dtype: of what is read.
@@ -138,6 +147,11 @@ class Quantizer(Attachment):
     constants in the gradient. `forward` is pure: `fit_` alone changes the codebook.
     The result holds nothing but half-precision centroids, in the dtype that is read.
 
+    With `through_moments` the gradient passes through mu and sigma as well. That of mu cancels,
+    since Q is taken for the identity; that of sigma remains, with W_hat = (W - mu) / sigma:
+
+        dL/dW_j = dL/dW_q,j + W_hat_j / N sum_i dL/dW_q,i (Q(W_hat_i) - W_hat_i)
+
     Source: QPrompt (arXiv:2407.10704), section on K-Means quantization; straight-through
     estimator (arXiv:1308.3432).
 
@@ -166,6 +180,8 @@ class Quantizer(Attachment):
     ) -> None:
         super().__init__(dtype)
         self.options, self.name = options, name
+        if options.half_latents:
+            self.latent_dtype = STORED
         k = 2**options.bits
         self.register_buffer("codebook", torch.zeros(k, dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(k, dtype=torch.float64))
@@ -187,6 +203,11 @@ class Quantizer(Attachment):
     def forward(self, weight: Tensor) -> Tensor:
         indices, centroids = self.encode(weight)
         quantized = centroids.to(self.dtype).index_select(0, indices.reshape(-1)).view_as(weight)
+        if self.options.through_moments and self.options.normalize:
+            mu, sigma = self._moments(weight)
+            standard = ((weight - mu) / sigma).detach()
+            error = ((quantized - weight) / sigma).detach()
+            weight = weight + error * (standard * weight).mean()  # a mean with sigma's gradient
         return _straight_through(quantized, weight)
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ from reporting.protocols import BASE, COLUMNS, FEW_SHOT, NEW, H
 from reporting.scores import AVERAGE
 from reporting.stability import stability_plots
 from reporting.tables import Section, Table
+from reporting.weights import weight_plots
 
 GREY = "#8a8f98"
 PANELS = 4  # side by side
@@ -31,11 +32,12 @@ Counts = Mapping[Method, np.ndarray]
 
 
 def section_plots(section: Section) -> list[Plot]:
-    """Trade-off, curves, accuracy against bits, single runs and classes, where there are any."""
+    """Trade-off, curves, bits, single runs, weights and classes, where there are any."""
     plots = list(curve_plots(section))
     for table in section.tables:
         plots += [*_trade_off_plots(section, table), *_bits_plots(section, table)]
-    return [*plots, *stability_plots(section), *class_plots(section)]
+    plots += [*stability_plots(section), *weight_plots(section)]
+    return [*plots, *class_plots(section)]
 
 
 def comparable(table: Table, columns: Sequence[str]) -> pd.DataFrame:

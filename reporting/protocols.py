@@ -165,7 +165,7 @@ def _transfer_section(protocol: str, setting: Setting, runs: pd.DataFrame) -> Se
     if of > 1:
         means = average(scores.loc[(slice(None), targets), :], of)
         cells = cells.join(means.rename(columns={ACCURACY: AVERAGE}))
-    published = [_published_transfer(protocol)] if has_published_numbers(setting) else []
+    published = [published_transfer(protocol)] if has_published_numbers(setting) else []
     home = [setting.source] if family(setting.source) == setting.family else []
     columns = [*home, *targets, *([AVERAGE] if of > 1 else [])]
     table = make_table(f"Trained on {setting.source}", columns, [cells, *published])
@@ -173,7 +173,8 @@ def _transfer_section(protocol: str, setting: Setting, runs: pd.DataFrame) -> Se
     return Section(protocol, setting, [table], scores, comparisons, runs, differing_settings(runs))
 
 
-def _published_transfer(protocol: str) -> pd.DataFrame:
+def published_transfer(protocol: str) -> pd.DataFrame:
+    """Cells of what the papers say of a transfer from ImageNet, by method."""
     means = published_numbers("cross_dataset")
     means[AVERAGE] = means.pop("cross_dataset_mean")
     if protocol == DOMAIN_GENERALIZATION:

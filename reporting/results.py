@@ -17,6 +17,7 @@ from reporting.catalogue import FILE_NAMES
 FORMAT_VERSION = 1
 ALL_IMAGES = -1
 OWN_IMAGES = "Folder"
+STATISTICS = "weights.csv"  # of a run that was asked for it
 Config = Mapping[str, Any]  # {"OPTIM.LR": 0.002, ...}
 
 # keys that cannot change a result, for logs and for records that do not list theirs
@@ -33,6 +34,7 @@ IRRELEVANT_SETTINGS = frozenset(
         "TEST.PER_CLASS_RESULT",
         "TRAIN.CHECKPOINT_FREQ",
         "TRAIN.PRINT_FREQ",
+        "TRAINER.QPROMPT.STATISTICS",
         "VERBOSE",
     }
 )
@@ -99,6 +101,7 @@ def read_runs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     where the origin of the weights is not known. ``settings`` are what may make a difference. What
     there is of single classes is in the order of ``classnames``: the number of images ("total"), of
     those classified correctly, and the confusion counts, rows true and columns predicted.
+    ``weights`` are files on how the weights developed.
 
     Returns:
         One row a run, accuracy in percent; and a sentence for each folder without a result.
@@ -157,6 +160,7 @@ def read_result(path: Path, folder: Path) -> dict[str, Any]:
             "stored_bytes": result.get("stored_bytes"),
             "path": str(path.relative_to(folder)),
             "from_log": False,
+            "weights": sorted(path.parent.glob(f"*/{STATISTICS}")),
             **_classes(result),
         }
     except (KeyError, TypeError, ValueError) as error:
@@ -284,6 +288,7 @@ def _run_of_log(logged: Path, folder: Path) -> dict[str, Any] | str:
         "stored_bytes": None,
         "path": path,
         "from_log": True,
+        "weights": [],
         **_classes({}),
     }
 

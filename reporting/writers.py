@@ -63,11 +63,11 @@ def write_report(folder: Path, output: Path) -> Report:
         **{f"{PLOTS}/{plot.slug}.svg": plot.file for drawn in plots.values() for plot in drawn},
     }
     for name, text in files.items():
-        _write(output / name, text)
+        write_file(output / name, text)
     return report
 
 
-def _write(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
     """Replace a file as a whole, so that no reader sees half of it."""
     content = text.encode(errors="backslashreplace")  # a folder's name need not be UTF-8
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,9 +126,9 @@ def markdown(report: Report, plots: Mapping[Section, Sequence[Plot]], folder: st
         if counterparts:
             lines = comparison_texts(section, section.comparisons.loc[counterparts])
             lines = lines.rename(columns={"pairs": "n"})
-            blocks += ["### Quantized minus plain", COMPARISONS, _markdown_pipes(lines)]
+            blocks += ["### Quantized minus plain", COMPARISONS, markdown_pipes(lines)]
         if len(section.collapsed):
-            blocks += ["### Collapsed runs", COLLAPSED, _markdown_pipes(collapse_texts(section))]
+            blocks += ["### Collapsed runs", COLLAPSED, markdown_pipes(collapse_texts(section))]
     if report.notes:
         notes = [f"- {_one_line(note)}" for note in report.notes]
         blocks += ["## Not in the tables", "\n".join(notes)]
@@ -142,10 +142,10 @@ def _markdown_image(plot: Plot, folder: str) -> str:
 
 def markdown_table(section: Section, table: Table) -> str:
     """The table in the pipe format, the best of each column in bold."""
-    return _markdown_pipes(table_texts(section, table, bold="**{}**"))
+    return markdown_pipes(table_texts(section, table, bold="**{}**"))
 
 
-def _markdown_pipes(texts: pd.DataFrame) -> str:
+def markdown_pipes(texts: pd.DataFrame) -> str:
     texts = texts.rename(columns=_markdown_escape).map(_markdown_escape)
     return tabulate(
         texts,

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import math
 import os
 import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeps import PROTOCOLS, TRANSFER, SweepError
 
 # What else there is in sweeps imports torch, for seconds: it waits until there is a sweep.
+if TYPE_CHECKING:
+    from sweeps.grid import Grid
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -43,6 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _add_grid(command)
     command = commands.add_parser("file", help="what a sweep file says (docs/sweeps.md)")
     command.add_argument("file")
+    _add_replacements(command)
     for command in commands.choices.values():
         _add_launcher(command)
     args = parser.parse_args(argv)
@@ -100,6 +102,15 @@ def _add_context(command: argparse.ArgumentParser) -> None:
     add("--ctp", type=lambda v: _known(v, ctp), default=env("CTP") or None, help=" or ".join(ctp))
 
 
+def _add_replacements(command: argparse.ArgumentParser) -> None:
+    """What stands in place of a sweep file's own, in each of its grids."""
+    add = command.add_argument
+    add("--datasets", nargs="+", type=_dataset, metavar="DATASET", help="other data sets")
+    add("--config", help="another file in configs/trainers/TRAINER, which names the backbone")
+    for name in ("seeds", "shots", "bits"):
+        add(f"--{name}", nargs="+", type=int, metavar=name.upper(), help=f"other {name}")
+
+
 def _trainer(name: str) -> str:
     names = sorted(path.name for path in CONFIGS.glob("trainers/*") if path.is_dir())
     # a quantized trainer may take the files of its plain counterpart
@@ -152,20 +163,20 @@ def _add_launcher(command: argparse.ArgumentParser) -> None:
     add("--cpus", type=_from(1), default=8, help="Slurm: cores of a job")
 
 
-def _sweep(args: argparse.Namespace) -> str:
-    """Return the sweep as :func:`sweeps.grid.read_grids` takes it."""
-    if args.command == "file":
-        return args.file
-    from sweeps.grid import Grid
+def _grids(args: argparse.Namespace) -> list[Grid]:
+    """The grids that the command line asks for."""
+    from sweeps.grid import Grid, read_grids
 
     given = {"protocol": args.command, **vars(args)}
     node = {f.name: given[f.name] for f in fields(Grid) if given.get(f.name)}
+    if args.command == "file":
+        del node["protocol"]
+        return [replace(grid, **node) for grid in read_grids(args.file)]
     if words := node.pop("opts", []):
         opts = dict(zip(words[::2], words[1::2], strict=True))
         name = ",".join(f"{key}={value}" for key, value in opts.items())
         node["variants"] = {re.sub(r"[^A-Za-z0-9.,=+-]", "-", name): opts}
-    node["opts"] = _context(given)
-    return json.dumps(node)
+    return [Grid(**node, opts=_context(given))]
 
 
 def _context(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,10 +202,10 @@ def launch(args: argparse.Namespace) -> bool:
         ValueError: the sweep cannot be expanded or launched.
     """
     from sweeps import records, slots, slurm
-    from sweeps.grid import read_grids, write_grids
+    from sweeps.grid import write_grids
     from sweeps.jobs import expand
 
-    grids = read_grids(_sweep(args))
+    grids = _grids(args)
     jobs = expand(grids, args.root, args.output)
     if args.dry_run:
         for run in (run for job in jobs for run in job.runs):

@@ -199,6 +199,7 @@ def test_noise_trains_a_plain_prompt_and_none_of_it_is_the_plain_trainer(
 
 def test_interrupted_run_ends_like_an_undisturbed_one(build, tmp_path, result, monkeypatch):
     options = ["TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.MAX_EPOCH", 3, "TRAINER.QPROMPT.INTERVAL", 1]
+    options += ["TRAINER.QPROMPT.STATISTICS", True]
     build("QCoOp", tmp_path / "whole", opts=options).train()
 
     cut = build("QCoOp", tmp_path / "cut", opts=options)
@@ -221,6 +222,10 @@ def test_interrupted_run_ends_like_an_undisturbed_one(build, tmp_path, result, m
         for name in ("cut", "whole")
     ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+    cut, whole = (
+        (tmp_path / name / LEARNER / "weights.csv").read_text() for name in ("cut", "whole")
+    )
+    assert cut == whole and [line[0] for line in whole.splitlines()[1:]] == [*"0123"]
 
 
 def test_zero_shot_run_stores_nothing(build, tmp_path, result):

@@ -13,7 +13,7 @@ from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .errors import UnsupportedBackboneError
+from .errors import PromptTooLongError, UnsupportedBackboneError
 from .layers import check_depth, replace_prompts
 from .prefix import encode_prefix, encode_suffixes, encode_texts
 from .prompts import Prompts
@@ -86,6 +86,7 @@ def encode_prompts(model: CLIP, prompts: Prompts, full: bool = False, chunk: int
 
     Raises:
         UnsupportedBackboneError: as :func:`text_tower`.
+        PromptTooLongError: a prompt does not fit into the tower's positions.
         ClipError: more deep prompts than layers that could take them.
     """
     tower = text_tower(model)
@@ -107,6 +108,11 @@ def _add_positions(tower: CLIP | TextTransformer, prompts: Prompts, dtype: torch
     prefix, suffix = prompts.prefix.to(dtype), prompts.suffix.to(dtype)
     p, length = prefix.shape[1], suffix.shape[1]
     positions = tower.positional_embedding.to(dtype)  # (77, width)
+    if p + length > len(positions):
+        raise PromptTooLongError(
+            f"a prompt has {p + length} tokens with start and end, but the text tower takes "
+            f"{len(positions)}: shorten the context or the class names"
+        )
     return prompts._replace(
         prefix=prefix + positions[:p], suffix=suffix + positions[p : p + length]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import hashlib
 import os
@@ -27,7 +28,7 @@ from open_clip.pretrained import download_pretrained_from_url, get_pretrained_ur
 from safetensors.torch import load_file
 from torch import Tensor
 
-from . import tiny
+from . import slip, tiny
 from .errors import ClipError, WeightsNotFoundError
 
 OPENAI_NAMES = ("RN50", "RN101", "ViT-B/32", "ViT-B/16", "ViT-L/14")
@@ -46,10 +47,10 @@ def load(name: str, precision: str = "fp32", device: str | torch.device = "cpu")
               file in ``~/.cache/clip`` is used if it is there, without asking the network;
             - ``architecture:pretrained``, both in open_clip's names, such as
               ``ViT-B-32:laion2b_s34b_b79k``; ``pretrained`` may be a file of that architecture;
-            - a file with weights in OpenAI's layout: OpenAI's TorchScript archive, or a plain state
-              dict as ``.pt`` or ``.safetensors``, also of a DataParallel and below the key
-              ``model_state_dict``, ``state_dict`` or ``model``; the activation is taken to be
-              QuickGELU, so give weights that were trained with GELU (LAION's) as
+            - a file with weights in OpenAI's or SLIP's layout: OpenAI's TorchScript archive, or a
+              plain state dict as ``.pt`` or ``.safetensors``, also of a DataParallel and below the
+              key ``model_state_dict``, ``state_dict`` or ``model``; in OpenAI's the activation is
+              taken to be QuickGELU, so give weights that were trained with GELU (LAION's) as
               ``architecture:file``;
             - ``tiny``: the embedded model.
         precision: ``fp32``, ``fp16`` or ``bf16``. In half precision the layer norms and embeddings
@@ -113,11 +114,12 @@ def openai_file(name: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Read a state dict in OpenAI's layout from a TorchScript archive or a plain file."""
+    """Read a state dict in OpenAI's or SLIP's layout from a TorchScript archive or a plain file."""
     state = _weights(_load_file(path), path)
     if not {"text_projection", "token_embedding.weight", "positional_embedding"} <= state.keys():
         raise ClipError(
-            f"{path} holds no CLIP in OpenAI's layout (first keys: {short(sorted(state)[:3])}); "
+            f"{path} holds no CLIP in OpenAI's or SLIP's layout (first keys: "
+            f"{short(sorted(state)[:3])}); "
             "for weights of another open_clip architecture give 'architecture:path'"
         )
     return state
@@ -132,6 +134,7 @@ def _load_file(path: Path) -> Any:
                 # Deprecated by PyTorch, yet OpenAI's weights exist in this format alone.
                 warnings.simplefilter("ignore")
                 return torch.jit.load(path, map_location="cpu").state_dict()
+        torch.serialization.add_safe_globals([argparse.Namespace])  # SLIP's files hold their flags
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).partition("\n")[0][:300]
@@ -176,9 +179,12 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def build(state: dict[str, Tensor], precision: str) -> CLIP:
-    """Build the model of a state dict in OpenAI's layout, with its exact values in fp32."""
+    """Build the model of a state dict in OpenAI's or SLIP's layout, its exact values in fp32."""
     cast = get_cast_dtype(precision)
-    model = build_model_from_openai_state_dict(dict(state), cast_dtype=cast).float()
+    if slip.is_slip(state):
+        model, state = slip.empty_model(state, cast), slip.rename(state)
+    else:
+        model = build_model_from_openai_state_dict(dict(state), cast_dtype=cast).float()
     model.load_state_dict({name: state[name] for name in model.state_dict()})  # not via float16
     if precision != "fp32":
         convert_weights_to_lp(model, dtype=cast)

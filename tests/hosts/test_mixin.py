@@ -29,6 +29,8 @@ def test_bad_options_are_found_before_anything_is_built(host, monkeypatch):
     )
     with pytest.raises(InvalidOptionError, match="TRAINER.QPROMPT: bits .* got 9"):
         host.build("QCoOp", BITS=9)
+    with pytest.raises(InvalidOptionError, match="HALF_LATENTS is set and PREC is amp"):
+        host.build("QCoOp", HALF_LATENTS=True, TRAINER__COOP__PREC="amp")
 
 
 def test_params_choose_what_is_quantized(host):

@@ -281,6 +281,19 @@ def test_latent_weights_can_be_kept_in_half_precision(learner):
     assert latent(learner)[-1, -1] == 1 and len(learner.ctx.float().unique()) == 4
 
 
+def test_half_latents_lose_the_steps_that_full_precision_keeps(make_learner):
+    for half in (False, True):
+        learner = quantize_(make_learner(), 2, params="ctx", half_latents=half)
+        weight, start = latent(learner), latent(learner).detach().clone()
+        assert weight.dtype == (torch.float16 if half else torch.float32)
+        optimizer = torch.optim.SGD([weight], lr=1e-7)
+        assert learner.ctx.dtype == torch.float32
+        learner.ctx.sum().backward()
+        optimizer.step()
+        assert (weight == start).float().mean() == pytest.approx(float(half), abs=0.1)
+        assert remove_(learner).ctx.dtype == torch.float32
+
+
 def test_assignment_sets_the_latent_weights(learner):
     quantize_(learner, 1)
     held = latent(learner)

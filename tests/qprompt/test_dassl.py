@@ -23,7 +23,7 @@ def test_config_node_is_settable_and_added_once(cfg):
     add_config(cfg)
     assert set(cfg.TRAINER.QPROMPT) == {
         "BITS", "NORMALIZE", "INTERVAL", "KL_THRESHOLD", "MODE", "CODEBOOK", "PARAMS",
-        "NOISE_STD", "NOISE_RELATIVE",
+        "NOISE_STD", "NOISE_RELATIVE", "HALF_LATENTS", "THROUGH_MOMENTS", "STATISTICS",
     }  # fmt: skip
     assert Options.from_cfg(cfg) == Options(bits=3, params="ctx")
 
@@ -38,6 +38,8 @@ def test_config_node_is_settable_and_added_once(cfg):
         ({"INTERVAL": 0}, "interval .* got 0"),
         ({"KL_THRESHOLD": -1.0}, "kl_threshold .* got -1.0"),
         ({"NORMALIZE": "yes"}, "normalize must be a bool, got 'yes'"),
+        ({"HALF_LATENTS": 1}, "half_latents must be a bool, got 1"),
+        ({"THROUGH_MOMENTS": "no"}, "through_moments must be a bool, got 'no'"),
         ({"PARAMS": "("}, "TRAINER.QPROMPT: "),
     ],
 )

@@ -65,6 +65,31 @@ def test_invariants(shape, bits, dtype, normalize, codebook):
     assert torch.equal(weight.grad, gradient)
 
 
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("constant", [False, True])
+def test_gradient_through_moments_is_that_of_the_written_out_map(bits, normalize, constant):
+    weight = weights((4, 32), torch.float32).mul(not constant).requires_grad_()
+    options = QuantizerOptions(bits, normalize, through_moments=True)
+    quantizer = Quantizer(options)
+    quantizer.fit_(weight)
+    value = quantizer(weight)
+    assert torch.equal(value, fitted(weight, bits, normalize)(weight))
+
+    weight64 = weight.detach().double().requires_grad_()
+    mu, sigma = 0, 1
+    if normalize and not constant:
+        mu, sigma = weight64.mean(), weight64.var(correction=0).sqrt()
+    standard = (weight64 - mu) / sigma
+    levels = ((value.double() - mu) / sigma).detach()
+    expected = sigma * (standard + (levels - standard).detach()) + mu
+
+    gradient = torch.randn((4, 32), generator=torch.Generator().manual_seed(1))
+    value.backward(gradient)
+    expected.backward(gradient.double())
+    torch.testing.assert_close(weight.grad.double(), weight64.grad, rtol=1e-4, atol=1e-5)
+
+
 @over_grid
 def test_fitting_quantized_weights_changes_nothing(shape, bits, dtype, normalize, codebook):
     weight = weights(shape, dtype)

@@ -86,3 +86,18 @@ def test_class_names_with_dollars_are_no_formulas(runs):
     runs.trained("CoOp", "Digits", 80.0, classnames=names, confusion=[[9, 1], [2, 8]])
     (plot,) = section_plots(make_report(runs.root).sections[0])
     assert ">a $ b $</text>" in plot.svg
+
+
+def test_weights_are_drawn_of_the_first_seed_that_recorded_them(runs):
+    header = "epoch,parameter,mean,std,q01,q05,q25,q50,q75,q95,q99,fits,codebook"
+    numbers = "0,{std},-3,-2,-1,0,1,2,3,{fits},-1 1"
+    for seed in (2, 3):
+        folder = runs.trained("QCoOp", "Digits", 80.0, bits=1, seed=seed) / "prompt_learner"
+        folder.mkdir()
+        lines = [f"{n},ctx,{numbers.format(std=1 + n, fits=n)}" for n in range(3)]
+        (folder / "weights.csv").write_text("\n".join([header, *lines]))
+    runs.trained("QCoOp", "Digits", 80.0, bits=1, seed=1)
+    section = make_report(runs.root).sections[0]
+    (plot,) = (plot for plot in section_plots(section) if plot.slug.endswith("weights"))
+    assert "seed 2" in plot.caption and "tensors" not in plot.caption
+    assert ">ctx</text>" in plot.svg

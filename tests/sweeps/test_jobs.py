@@ -10,7 +10,7 @@ import pytest
 
 import train
 from dassl.utils import Registry, UnknownNameError
-from qprompt.dassl import Quantized
+from qprompt.dassl import Options, Quantized
 from sweeps import SweepError, protocols
 from sweeps.__main__ import launch, main, parse_args
 from sweeps.grid import Grid, read_grids
@@ -275,13 +275,17 @@ def test_transfer_from_another_source_needs_its_targets():
         expanded("cross_dataset", source="eurosat")
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs/sweeps").iterdir()), ids=str)
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "configs/sweeps").rglob("*.yaml")), ids=lambda path: path.stem
+)
 def test_shipped_sweeps_open_with_their_command_and_expand(path):
     name = path.relative_to(REPOSITORY)
     command = path.read_text().splitlines()[0].removeprefix("# python train.py ")
     args = train.parse_args(shlex.split(command))
     assert args.sweep == str(name) and args.root and args.output_dir
-    assert expand(read_grids(str(path)), "DATA", "out")
+    for job in expand(read_grids(str(path)), "DATA", "out"):
+        if job.training.folder.name == "seed1":
+            Options.from_cfg(train.setup_cfg(train.parse_args(job.training.argv)))
 
 
 def test_demo_has_nine_settings_with_three_seeds():
@@ -390,3 +394,34 @@ def test_a_sweep_file_can_be_shown_as_commands(tmp_path, capsys):
     file.write_text("{protocol: few_shot, trainers: [CoOp], datasets: [dtd]}")
     assert launch(parse_args(["file", str(file), "--dry-run"]))
     assert capsys.readouterr().out.count("/dtd/CoOp/vit_b16_ctxv1_16shots/nctx") == 3
+
+
+def test_flags_stand_in_place_of_what_a_sweep_file_says(tmp_path, capsys):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("[{protocol: few_shot, trainers: [QCoOp], datasets: [dtd], variants: {a: {}}}]")
+    flags = "--datasets digits --config tiny --seeds 7 8 --shots 2 --bits 3 --dry-run"
+    assert launch(parse_args(["file", str(file), *flags.split()]))
+    lines = capsys.readouterr().out.splitlines()
+    folders = [line.partition("--output-dir ")[2].split()[0] for line in lines]
+    assert folders == [
+        f"output/digits/QCoOp/tiny_3bit_a_2shots/nctx4_cscFalse_ctpend/seed{n}" for n in (7, 8)
+    ]
+
+
+def test_ablations_run_as_named_with_other_flags(script):
+    flags = ("--dry-run", "--datasets", "dtd", "--seeds", "9")
+    done = script("ablate", "stability/noise", *flags)
+    assert done.returncode == 0, done.stderr
+    lines = [shlex.split(line)[2:] for line in done.stdout.splitlines()]
+    folders = [train.parse_args(line).output_dir for line in lines]
+    assert len(folders) == 2 * (1 + 1 + 3 + 3)
+    for folder in folders:
+        assert folder.startswith("out/stability/noise/base2new/")
+        assert "/dtd/" in folder and folder.endswith("seed9")
+
+
+def test_the_paper_is_reproduced_table_by_table_beside_its_numbers(script):
+    done = script("reproduce_paper", "slip", "--dry-run", "--datasets", "dtd")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("== SLIP, on 11 data sets: 6 hours, 8 GiB.")
+    assert "74.04" in done.stdout and done.stdout.count("python train.py") == 2 * 3 * 2
