@@ -134,8 +134,8 @@ def _load_file(path: Path) -> Any:
                 # Deprecated by PyTorch, yet OpenAI's weights exist in this format alone.
                 warnings.simplefilter("ignore")
                 return torch.jit.load(path, map_location="cpu").state_dict()
-        torch.serialization.add_safe_globals([argparse.Namespace])  # SLIP's files hold their flags
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # SLIP's hold their flags
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).partition("\n")[0][:300]
         if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
