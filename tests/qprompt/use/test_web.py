@@ -45,6 +45,7 @@ def serve():
     yield serve
     for server in servers:
         server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")
