@@ -23,7 +23,7 @@ import sys
 
 class Hide:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"clip", "dassl", "datasets", "trainers", "yacs", "sklearn"}:
+        if name.split(".")[0] in {"clip", "dassl", "datasets", "trainers", "yacs"}:
             raise ImportError("hidden: " + name)
 
 sys.meta_path.insert(0, Hide())

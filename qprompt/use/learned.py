@@ -57,7 +57,7 @@ def read_learned(prompt: Prompt, dtype: torch.dtype, device: torch.device) -> Le
         context = context.to(dtype)
     if context is not None and {"proj.weight", "proj.value"} & left.keys():  # MaPLe
         deep_text = _pop_numbered(left, "compound_prompts_text.{}", 0)
-        image = _pop_projected(left, "proj", context)
+        image: Tensor | None = _pop_projected(left, "proj", context)
         deep_image: tuple[Tensor, ...] = tuple(
             _pop_projected(left, f"compound_prompt_projections.{i}", prompts)
             for i, prompts in enumerate(deep_text)
