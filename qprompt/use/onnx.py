@@ -65,10 +65,10 @@ def _without_quick_gelu(model: AppliedPrompt) -> AppliedPrompt:
     """
     model = copy.copy(model)
     model.backbone = copy.deepcopy(model.backbone)
-    layers: Any
     for layers in model.backbone.modules():
         if isinstance(layers, nn.Sequential) and any(isinstance(m, QuickGELU) for m in layers):
-            first, _, second = layers
+            first: Any = layers[0]
+            second: Any = layers[2]
             first.weight.mul_(QUICK_GELU)
             first.bias.mul_(QUICK_GELU)
             second.weight.div_(QUICK_GELU)
