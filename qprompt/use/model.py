@@ -109,10 +109,10 @@ class AppliedPrompt:
 
     def layout(self, classnames: Sequence[str]) -> ContextLayout:
         """Return what puts the context, whatever it is, among class names."""
-        context, learned = self.learned.context, self.learned
+        context: Any = self.learned.context  # there is one: the words alone need no layout
         return ContextLayout(
-            *(self.backbone, classnames, context.shape[-2], learned.words),
-            *(context.ndim == 3, learned.position),
+            *(self.backbone, classnames, context.shape[-2], self.learned.words),
+            *(context.ndim == 3, self.learned.position),
         )
 
     def classes(self, classnames: Sequence[str] | None) -> list[str]:

@@ -45,8 +45,9 @@ class ConditionalClasses(nn.Module):
     def __init__(self, model: AppliedPrompt, classnames: Sequence[str]) -> None:
         super().__init__()
         self.backbone = _without_quick_gelu(model).backbone
-        self.layout, self.meta_net = model.layout(classnames), model.learned.meta_net
-        self.context = model.learned.context
+        self.layout = model.layout(classnames)
+        learned: Any = model.learned  # with both of these
+        self.context, self.meta_net = learned.context, learned.meta_net
 
     def forward(self, features: Tensor) -> Tensor:
         prompts = self.layout(self.context + self.meta_net(features)[:, None])
@@ -64,10 +65,10 @@ def _without_quick_gelu(model: AppliedPrompt) -> AppliedPrompt:
     """
     model = copy.copy(model)
     model.backbone = copy.deepcopy(model.backbone)
-    layers: Any
     for layers in model.backbone.modules():
         if isinstance(layers, nn.Sequential) and any(isinstance(m, QuickGELU) for m in layers):
-            first, _, second = layers
+            first: Any = layers[0]
+            second: Any = layers[2]
             first.weight.mul_(QUICK_GELU)
             first.bias.mul_(QUICK_GELU)
             second.weight.div_(QUICK_GELU)

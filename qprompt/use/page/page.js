@@ -167,5 +167,5 @@ addEventListener("drop", (event) => {
 });
 
 clear();
-document.querySelector("#about").textContent = `${about.backbone}: draw a character, or drop an image. Nothing leaves this computer.`;
+document.querySelector("#about").textContent = `CLIP (${about.backbone}): draw a character, or drop an image. Nothing leaves this computer.`;
 export { classify, decode }; // for tests

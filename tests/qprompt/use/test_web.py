@@ -45,6 +45,7 @@ def serve():
     yield serve
     for server in servers:
         server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +244,7 @@ def test_trained_prompts_agree_with_train_py_image_by_image(
 @pytest.mark.slow
 def test_screenshot_in_docs(browser, serve, runtime, train, tmp_path):
     """Draws what docs/export.md shows."""
-    models = [train("CoOp", 16, 200), *(train("QCoOp", bits, 200) for bits in (1, 2, 4))]
+    models = [train("CoOp", 16, 50), *(train("QCoOp", bits, 50) for bits in (1, 2, 4))]
     export_web(models, models[0].classes(None), str(tmp_path / "page"), runtime)
     with opened(browser, serve(tmp_path / "page")) as tab:
         draw(tab, "3")
