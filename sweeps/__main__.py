@@ -50,7 +50,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if len(getattr(args, "opts", None) or ()) % 2:
         parser.error(f"argument --opts: takes KEY VALUE pairs, and {args.opts[-1]} has no value")
-    if hasattr(args, "shots"):  # texts, where SHOTS says them
+    if getattr(args, "shots", None):  # texts, where SHOTS says them
         try:
             args.shots = [_from(1)(str(number)) for number in args.shots]
         except argparse.ArgumentTypeError as error:

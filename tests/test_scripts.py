@@ -63,10 +63,10 @@ def test_an_active_environment_that_has_all_is_used(run):
 
 
 def test_dot_venv_is_made_once_where_there_is_no_other(run):
-    for options in ({"active": False}, {"lacks": "torch>=2.4"}):
+    for options in ({"active": False}, {"lacks": "torch>=2.6"}):
         done, did = run(*ARGUMENTS, **options)
         assert done.returncode == 0, done.stderr
-        assert ("lacks torch>=2.4: .venv is used" in done.stderr) is ("lacks" in options)
+        assert ("lacks torch>=2.6: .venv is used" in done.stderr) is ("lacks" in options)
         made = "base -m venv .venv" in did
         assert made is ("active" in options), "the second time it is there"
         assert any("pip install" in line for line in did) is made
@@ -132,4 +132,4 @@ def test_what_is_missing_is_listed(monkeypatch):
         return {"torch": "2.3.1+cpu"}.get(name) or installed(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    assert missing(["test"]) == ["torch>=2.4 (there is 2.3.1+cpu)", "yacs>=0.1.8"]
+    assert missing(["test"]) == ["torch>=2.6 (there is 2.3.1+cpu)", "yacs>=0.1.8"]

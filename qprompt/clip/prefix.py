@@ -142,7 +142,7 @@ def _attend_suffixes(qkv: Tensor, prefix_k: Tensor, prefix_v: Tensor, attn_mask:
     Returns:
         (m, rows x row length, heads, head width).
     """
-    m = len(prefix_k)
+    m = prefix_k.shape[0]
     rows, _, length, _ = attn_mask.shape
 
     def split(t: Tensor) -> Tensor:
