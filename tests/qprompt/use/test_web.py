@@ -249,4 +249,4 @@ def test_screenshot_in_docs(browser, serve, runtime, train, tmp_path):
     with opened(browser, serve(tmp_path / "page")) as tab:
         draw(tab, "3")
         assert tab.locator("li.best span").all_inner_texts() == ["three"] * len(models)
-        tab.screenshot(path=REPOSITORY / "docs/page.png")
+        tab.screenshot(path=REPOSITORY / "docs/page.png", full_page=True)
