@@ -16,7 +16,8 @@ from dassl.engine import TRAINER_REGISTRY, results
 from dassl.utils import UserError, load_checkpoint, read_json
 from dassl.utils.checkpoint import find_checkpoint
 from qprompt import PackedFileError
-from qprompt.dassl import TRAINING_KEYS, own_nodes, plain_class
+from qprompt.dassl import own_nodes, plain_class
+from qprompt.dassl_config import TRAINING_KEYS
 from qprompt.packed_file import PackedFile
 from qprompt.parametrization import recorded_options
 

@@ -220,7 +220,7 @@ def _write_json(rows: Rows) -> None:
 def classifier(args: argparse.Namespace) -> None:
     from safetensors.torch import save
 
-    from ..dassl import compact_json
+    from ..dassl_config import compact_json
     from ..packed_file import write_atomically
 
     if os.path.exists(args.output):

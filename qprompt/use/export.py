@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from ..api import named_quantizers, quantize_
-from ..dassl import BEST, BEST_CHECKPOINT, LAST, TRAINING_KEYS, compact_json, describe_data
+from ..dassl import BEST, BEST_CHECKPOINT, LAST
+from ..dassl_config import TRAINING_KEYS, compact_json, describe_data
 from ..errors import InvalidOptionError
 from ..packed_file import PackedFile
 from ..packing import pack
