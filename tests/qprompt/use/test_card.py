@@ -29,7 +29,7 @@ def test_hub_reads_base_model_data_set_and_results(prompt):
     accuracies = json.dumps({"EuroSAT, base classes": 91.24, "EuroSAT, new classes": 66.1})
     card = hub.ModelCard.load(write_card(prompt(**about, accuracies=accuracies)))
     data = card.data
-    assert data.library_name == "qprompt"
+    assert data.to_dict()["library_name"] == "qprompt"
     assert data.base_model == "timm/vit_base_patch16_clip_224.openai"
     assert (data.datasets, data.metrics) == (["EuroSAT"], ["accuracy"])
     results = {result.dataset_name: result.metric_value for result in data.eval_results}
