@@ -268,6 +268,8 @@ class PromptTrainer(TrainerX):
         """Return features (n, embed_dim) of images without prompts; features as they are."""
         if image.ndim == 2:
             return image
+        if self.cache is None:
+            return self.encode_frozen(image)
         known = self.known_features
         if image not in known:
             known[image] = self.encode_frozen(image)
