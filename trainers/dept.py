@@ -85,20 +85,16 @@ class DecoupledCLIP(PromptedCLIP):
         matched = super().logits(image, text)
         if self.prompt_learner.rows is None:
             return matched
-        return self.mix(matched, self.prompt_learner.scores(image))
-
-    def mix(self, matched: Tensor, transferred: Tensor) -> Tensor:
-        """Weigh what follows from CLIP's logits and what follows from the head's."""
-        return (1 - self.weight) * matched + self.weight * transferred
+        return torch.lerp(matched, self.prompt_learner.scores(image), self.weight)
 
     def loss(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of features (n, embed_dim) with labels (n,), and the logits."""
         _, text = self.encode_classes()
         matched = super().logits(image, text)
         scores = self.prompt_learner.scores(image, text[label])
-        transfer = F.cross_entropy(scores, label.repeat(2))
-        loss = self.mix(F.cross_entropy(matched, label), transfer)
-        return loss, self.mix(matched, scores[: len(image)])
+        losses = F.cross_entropy(matched, label), F.cross_entropy(scores, label.repeat(2))
+        logits = torch.lerp(matched, scores[: len(image)], self.weight)
+        return torch.lerp(*losses, self.weight), logits
 
 
 @TRAINER_REGISTRY.register()
