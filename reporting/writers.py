@@ -315,7 +315,7 @@ def comparison_texts(section: Section, comparisons: pd.DataFrame) -> pd.DataFram
     sets = _spans(comparisons["sets"][there])
     pairs = zip(datasets, sets, strict=True)
     texts.insert(2, "on", [f"{d} of {n}" if d == AVERAGE else d for d, n in pairs])
-    enough = comparisons["n"][section.measure] >= FEWEST_PAIRS
+    enough = comparisons["n"].get(section.measure, pd.Series(0, comparisons.index)) >= FEWEST_PAIRS
     if enough.any():
         headline = comparisons.xs(section.measure, axis=1, level="measure")[enough]
         median = headline["median"].map("{:+.2f}".format)

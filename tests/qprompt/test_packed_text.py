@@ -73,7 +73,7 @@ def test_every_changed_or_missing_character_is_noticed():
 
 
 def test_texts_of_the_first_release_are_read():
-    """`ctx` = arange(6).reshape(2, 3) / 8 - 0.25 with 1 bit, as in test_packing.VERSION_1."""
+    """`ctx` = arange(6).reshape(2, 3) / 8 - 0.25 with 1 bit, as in test_packed_files.VERSION_1."""
     text = "qp1.8_LWNpdZG4LDTKfEpkFSIhyYZ7BEt7HRwAaMIbZgMQUGCgAAsAA0OA"
     file = decode_text(text)
     assert file.metadata == {"trainer": "QCoOp"}

@@ -86,6 +86,13 @@ def test_captions_of_plots_over_several_data_sets_begin_with_the_caption(runs):
     assert "![:" not in text
 
 
+def test_a_report_on_methods_that_share_no_whole_pair(runs, tmp_path):
+    runs.base_to_new("CoOp", "Digits", 90.0, 60.0)
+    runs.trained("MaPLe", "Digits", 80.0, subset="base")
+    write_report(runs.root, tmp_path)
+    assert "-10.00 (no interval)" in (tmp_path / "report.html").read_text()
+
+
 def test_latex(folder):
     assert LATEX in latex(make_report(folder))
 
