@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Base-to-new generalization on handwritten digits with the embedded tiny CLIP: zero-shot CLIP, and
-# each prompt learner beside its quantized counterpart, three seeds each. Finished runs are skipped.
+# each prompt learner beside its quantized counterpart, CoOp and QCoOp with ten seeds, the others with
+# three. Finished runs are skipped.
 if (($#)); then
     echo "error: demo.sh takes no arguments, got $*; DATA in the environment names a folder" >&2
     exit 2
