@@ -179,7 +179,7 @@ def summarize(names: Iterable[str], limit: int = 10) -> str:
 
 def is_number(value: Any) -> bool:
     """Return whether a value is a finite number that a setting, count or result may be."""
-    return isinstance(value, int | float) and abs(value) < 2**63
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def reason(error: Exception) -> str:

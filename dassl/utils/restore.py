@@ -167,11 +167,11 @@ def _require_like(own: Any, loaded: Any, name: str) -> None:
         fits = isinstance(loaded, torch.Tensor) and loaded.shape == own.shape
         if not (fits and loaded.dtype in _FLOATS and torch.isfinite(loaded).all()):
             raise ValueError(f"{name} holds no {list(own.shape)} finite numbers")
-    elif isinstance(own, bool):
-        if not isinstance(loaded, bool):
+    else:
+        flag = isinstance(loaded, bool) and (own is None or isinstance(own, bool))
+        number = is_number(loaded) and not isinstance(own, bool)
+        if not (flag or number or (own is None and loaded is None)):
             raise ValueError(f"{name} is {short_repr(loaded)}")
-    elif not is_number(loaded) and (own is not None or loaded is not None):
-        raise ValueError(f"{name} is {short_repr(loaded)}")
 
 
 def load_weights(
