@@ -104,9 +104,8 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def run(args: argparse.Namespace, cache: Cache | None = None) -> None:
+def run(args: argparse.Namespace, cfg: CfgNode, cache: Cache | None = None) -> None:
     """Train or evaluate; ``cache``, shared with other runs, makes no difference to the results."""
-    cfg = setup_cfg(args)
     folder = cfg.OUTPUT_DIR
     with (
         distributed.process_group(cfg.USE_CUDA),
@@ -168,7 +167,7 @@ def run_unless_finished(argv: Sequence[str], cache: Cache) -> None:
     fields = {} if args.eval_only else {"weights": None}
     results.check_same_run(record, cfg, **fields)
     if not osp.exists(record):
-        run(args, cache)
+        run(args, cfg, cache)
 
 
 def run_sweep(args: argparse.Namespace) -> None:
@@ -220,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             elif args.sweep or args.sweep_job is not None:
                 run_sweep(args)
             else:
-                run(args)
+                run(args, setup_cfg(args))
     except USER_ERRORS as error:
         sys.exit(f"error: {message(error)}")
 
