@@ -67,6 +67,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--sweep", help="run a grid in this process: a YAML file, see docs/sweeps.md")
     add("--sweep-job", type=int, help="run one job of the grid, counted from 0")
     add("--together", metavar="N", default="auto", help="runs of the grid that train together")
+    add("--jobs", metavar="N", default="1", help="processes for the grid; auto: as many as pay")
     add("opts", nargs=argparse.REMAINDER, help="configuration keys and values: KEY VALUE ...")
     return parser.parse_args(argv)
 
@@ -171,7 +172,7 @@ def run_unless_finished(argv: Sequence[str], cache: Cache) -> None:
 
 
 def run_sweep(args: argparse.Namespace) -> None:
-    """Run a grid in this process, and exit with 1 unless all its runs are finished then.
+    """Run a grid, and exit with 1 unless all its runs are finished then.
 
     Raises:
         UserError: the grid cannot be expanded, a run has no valid configuration, or flags are
@@ -183,11 +184,11 @@ def run_sweep(args: argparse.Namespace) -> None:
 
     if not args.sweep:
         raise UserError("--sweep-job is the number of a job of a sweep: give --sweep, too")
-    allowed = {"sweep", "sweep_job", "together", "root", "output_dir"}
+    allowed = {"sweep", "sweep_job", "together", "jobs", "root", "output_dir"}
     given = {key for key, value in vars(args).items() if value != vars(parse_args([]))[key]}
     if given - allowed:
         raise UserError(
-            f"--sweep takes --root, --output-dir and --together; what else is given "
+            f"--sweep takes --root, --output-dir, --together and --jobs; what else is given "
             f"({', '.join(sorted(given - allowed))}) belongs into its file"
         )
     if not args.root:
@@ -199,13 +200,21 @@ def run_sweep(args: argparse.Namespace) -> None:
         Options.from_cfg(setup_cfg(parse_args(argv)))
 
     output = "output" if args.output_dir is None else args.output_dir
-    if args.together != "auto" and not re.fullmatch("[1-9][0-9]*", args.together):
-        raise UserError(f"--together is auto or a number of runs, at least 1, got {args.together}")
-    together = {} if args.together == "auto" else {"together": int(args.together)}
+    together, processes = _limit("--together", args.together), _limit("--jobs", args.jobs)
     if not sweep(
-        args.sweep, args.root, output, run_unless_finished, check, args.sweep_job, **together
+        *(args.sweep, args.root, output, run_unless_finished, check, args.sweep_job),
+        together=together,
+        processes=processes,
     ):
         sys.exit(1)
+
+
+def _limit(flag: str, number: str) -> int | None:
+    if number == "auto":
+        return None
+    if not re.fullmatch("[1-9][0-9]*", number):
+        raise UserError(f"{flag} is auto or a number, at least 1, got {number}")
+    return int(number)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
