@@ -20,13 +20,13 @@ import torch
 from open_clip import IMAGENET_CLASSNAMES
 
 import train
-from benchmarks import evaluation, kmeans, machine, models, steps, sweep, text
+from benchmarks import evaluation, kmeans, machine, models, steps, sweep, text, together
 from benchmarks.measure import Row
 from benchmarks.table import to_json, to_line, to_markdown
 from dassl.utils import UserError, atomic_write, mkdir_if_missing, write_json
 from trainers.base import PRECISIONS
 
-SECTIONS = ("kmeans", "step", "evaluation", "sweep", "text")
+SECTIONS = ("kmeans", "step", "together", "evaluation", "sweep", "text")
 GPU_PRECISIONS = ("fp16", "amp", "bf16")
 
 
@@ -43,9 +43,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         help="with random weights, or the embedded tiny model for a quick trial",
     )
     add("--names", type=Path, help="class names, one a line (default: ImageNet's)")
-    add("--classes", type=_positive, help="of step and compiled (100), text (10, 100, 1000)")
+    add("--classes", type=_positive, help="of steps (100), text (10, 100, 1000)")
     add("--threads", type=_positive, default=torch.get_num_threads())
-    add("--precision", choices=PRECISIONS, default="fp32", help="PREC of step, evaluation, sweep")
+    add("--precision", choices=PRECISIONS, default="fp32", help="PREC of all but kmeans and text")
     add("--dataset", default="digits", help="of the sweep")
     add("--root", type=Path, help="folder of that data set, unless it is digits")
     return parser.parse_args(argv)
@@ -90,13 +90,15 @@ def measure(args: argparse.Namespace, names: Sequence[str], folder: Path) -> Ite
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if "kmeans" in args.only:
         yield from kmeans.measure(device)
-    if {"step", "compiled", "evaluation", "sweep"} & set(args.only):
+    if {"step", "compiled", "together", "evaluation", "sweep"} & set(args.only):
         backbone = models.backbone(args.architecture, folder)
         for n, precision in itertools.product(*sizes(args)):
             if "step" in args.only:
                 yield from steps.measure(backbone, names[:n], folder, precision)
             if "compiled" in args.only:
                 yield from steps.measure_compiled(backbone, names[:n], folder, precision)
+            if "together" in args.only:
+                yield from together.measure(backbone, names[:n], folder, precision)
         if "evaluation" in args.only:
             yield from evaluation.measure(backbone, folder, args.precision)
         if "sweep" in args.only:
