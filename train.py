@@ -64,7 +64,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--no-train", action="store_true", help="build everything, train nothing")
     add("--no-feature-cache", action="store_true", help="neither use nor keep image features")
     add("--clear-feature-cache", action="store_true", help="delete the kept features, and exit")
-    add("--sweep", help="run a grid in this process: a YAML file, see docs/sweeps.md")
+    add("--sweep", help="run a grid: a YAML file, see docs/sweeps.md")
     add("--sweep-job", type=int, help="run one job of the grid, counted from 0")
     add("--together", metavar="N", default="auto", help="runs of the grid that train together")
     add("--jobs", metavar="N", default="1", help="processes for the grid; auto: as many as pay")

@@ -70,10 +70,11 @@ def sweep(
     together = together or TOGETHER
     complete = True
     if processes > 1:
-        size = min(together, -(-len(jobs) // processes))
-        tasks = [partial(work, part, start, size, among=jobs) for part in split(jobs, size)]
+        parts = split(jobs, -(-len(jobs) // processes))
         logs = Path(output, "slots")
-        run_side_by_side(tasks, processes, logs)
+        run_side_by_side(
+            [partial(work, part, start, together, among=jobs) for part in parts], processes, logs
+        )
         text, complete = records.summarize(jobs)
         text += f"\nwarnings and errors: {logs}"
     if complete:  # the folders do not tell results of another configuration; this looks at each
