@@ -64,9 +64,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--no-train", action="store_true", help="build everything, train nothing")
     add("--no-feature-cache", action="store_true", help="neither use nor keep image features")
     add("--clear-feature-cache", action="store_true", help="delete the kept features, and exit")
-    add("--sweep", help="run a grid in this process: a YAML file, see docs/sweeps.md")
+    add("--sweep", help="run a grid: a YAML file, see docs/sweeps.md")
     add("--sweep-job", type=int, help="run one job of the grid, counted from 0")
     add("--together", metavar="N", default="auto", help="runs of the grid that train together")
+    add("--jobs", metavar="N", default="1", help="processes for the grid; auto: as many as pay")
     add("opts", nargs=argparse.REMAINDER, help="configuration keys and values: KEY VALUE ...")
     return parser.parse_args(argv)
 
@@ -104,9 +105,8 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def run(args: argparse.Namespace, cache: Cache | None = None) -> None:
+def run(args: argparse.Namespace, cfg: CfgNode, cache: Cache | None = None) -> None:
     """Train or evaluate; ``cache``, shared with other runs, makes no difference to the results."""
-    cfg = setup_cfg(args)
     folder = cfg.OUTPUT_DIR
     with (
         distributed.process_group(cfg.USE_CUDA),
@@ -168,11 +168,11 @@ def run_unless_finished(argv: Sequence[str], cache: Cache) -> None:
     fields = {} if args.eval_only else {"weights": None}
     results.check_same_run(record, cfg, **fields)
     if not osp.exists(record):
-        run(args, cache)
+        run(args, cfg, cache)
 
 
 def run_sweep(args: argparse.Namespace) -> None:
-    """Run a grid in this process, and exit with 1 unless all its runs are finished then.
+    """Run a grid, and exit with 1 unless all its runs are finished then.
 
     Raises:
         UserError: the grid cannot be expanded, a run has no valid configuration, or flags are
@@ -184,11 +184,11 @@ def run_sweep(args: argparse.Namespace) -> None:
 
     if not args.sweep:
         raise UserError("--sweep-job is the number of a job of a sweep: give --sweep, too")
-    allowed = {"sweep", "sweep_job", "together", "root", "output_dir"}
+    allowed = {"sweep", "sweep_job", "together", "jobs", "root", "output_dir"}
     given = {key for key, value in vars(args).items() if value != vars(parse_args([]))[key]}
     if given - allowed:
         raise UserError(
-            f"--sweep takes --root, --output-dir and --together; what else is given "
+            f"--sweep takes --root, --output-dir, --together and --jobs; what else is given "
             f"({', '.join(sorted(given - allowed))}) belongs into its file"
         )
     if not args.root:
@@ -200,13 +200,21 @@ def run_sweep(args: argparse.Namespace) -> None:
         Options.from_cfg(setup_cfg(parse_args(argv)))
 
     output = "output" if args.output_dir is None else args.output_dir
-    if args.together != "auto" and not re.fullmatch("[1-9][0-9]*", args.together):
-        raise UserError(f"--together is auto or a number of runs, at least 1, got {args.together}")
-    together = {} if args.together == "auto" else {"together": int(args.together)}
+    together, processes = _limit("--together", args.together), _limit("--jobs", args.jobs)
     if not sweep(
-        args.sweep, args.root, output, run_unless_finished, check, args.sweep_job, **together
+        *(args.sweep, args.root, output, run_unless_finished, check, args.sweep_job),
+        together=together,
+        processes=processes,
     ):
         sys.exit(1)
+
+
+def _limit(flag: str, number: str) -> int | None:
+    if number == "auto":
+        return None
+    if not re.fullmatch("[1-9][0-9]*", number):
+        raise UserError(f"{flag} is auto or a number, at least 1, got {number}")
+    return int(number)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -220,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             elif args.sweep or args.sweep_job is not None:
                 run_sweep(args)
             else:
-                run(args)
+                run(args, setup_cfg(args))
     except USER_ERRORS as error:
         sys.exit(f"error: {message(error)}")
 

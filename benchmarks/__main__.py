@@ -20,13 +20,14 @@ import torch
 from open_clip import IMAGENET_CLASSNAMES
 
 import train
-from benchmarks import evaluation, kmeans, machine, models, steps, sweep, text
+from benchmarks import evaluation, kmeans, machine, models, steps, sweep, text, together, whole
 from benchmarks.measure import Row
 from benchmarks.table import to_json, to_line, to_markdown
 from dassl.utils import UserError, atomic_write, mkdir_if_missing, write_json
 from trainers.base import PRECISIONS
 
-SECTIONS = ("kmeans", "step", "evaluation", "sweep", "text")
+SECTIONS = ("kmeans", "step", "together", "evaluation", "sweep", "text")
+MORE = ("compiled", "whole")  # where they are asked for
 GPU_PRECISIONS = ("fp16", "amp", "bf16")
 
 
@@ -34,7 +35,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
     add("--output", type=Path, default=Path("output/benchmarks"))
-    add("--only", nargs="+", choices=(*SECTIONS, "compiled"), default=SECTIONS, help="sections")
+    add("--only", nargs="+", choices=(*SECTIONS, *MORE), default=SECTIONS, help="sections")
     add("--device", choices=("cpu", "cuda"), help="default: the GPU if there is one")
     add(
         "--architecture",
@@ -43,10 +44,10 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         help="with random weights, or the embedded tiny model for a quick trial",
     )
     add("--names", type=Path, help="class names, one a line (default: ImageNet's)")
-    add("--classes", type=_positive, help="of step and compiled (100), text (10, 100, 1000)")
+    add("--classes", type=_positive, help="of steps (100), text (10, 100, 1000)")
     add("--threads", type=_positive, default=torch.get_num_threads())
-    add("--precision", choices=PRECISIONS, default="fp32", help="PREC of step, evaluation, sweep")
-    add("--dataset", default="digits", help="of the sweep")
+    add("--precision", choices=PRECISIONS, default="fp32", help="PREC of all but kmeans and text")
+    add("--dataset", default="digits", help="of sweep and whole")
     add("--root", type=Path, help="folder of that data set, unless it is digits")
     return parser.parse_args(argv)
 
@@ -90,19 +91,22 @@ def measure(args: argparse.Namespace, names: Sequence[str], folder: Path) -> Ite
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if "kmeans" in args.only:
         yield from kmeans.measure(device)
-    if {"step", "compiled", "evaluation", "sweep"} & set(args.only):
+    if {"step", "compiled", "together", "evaluation", "sweep", "whole"} & set(args.only):
         backbone = models.backbone(args.architecture, folder)
         for n, precision in itertools.product(*sizes(args)):
             if "step" in args.only:
                 yield from steps.measure(backbone, names[:n], folder, precision)
             if "compiled" in args.only:
                 yield from steps.measure_compiled(backbone, names[:n], folder, precision)
+            if "together" in args.only:
+                yield from together.measure(backbone, names[:n], folder, precision)
         if "evaluation" in args.only:
             yield from evaluation.measure(backbone, folder, args.precision)
+        data = backbone, args.dataset, args.root or folder / "data"
         if "sweep" in args.only:
-            root = args.root or folder / "data"
-            output = folder / "sweep"
-            yield from sweep.measure(backbone, args.dataset, root, output, args.precision)
+            yield from sweep.measure(*data, folder / "sweep", args.precision)
+        if "whole" in args.only:
+            yield from whole.measure(*data, folder / "whole", args.precision)
     if "text" in args.only:
         classes = [args.classes] if args.classes else [10, 100, 1000]
         yield from text.measure(args.architecture, names, classes, device)

@@ -45,14 +45,10 @@ class Measurement:
     def time(self, side: Side) -> Any:
         """Run a side once, add the seconds that it took, and return its result."""
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
         user, system = _processor_seconds()
-        begin = time.perf_counter()
+        seconds = _start_clock()
         result = side()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.seconds.append(time.perf_counter() - begin)
+        self.seconds.append(seconds())
         user_after, system_after = _processor_seconds()
         self.user_seconds.append(user_after - user)
         self.system_seconds.append(system_after - system)
@@ -121,6 +117,23 @@ def compare(
         if time.perf_counter() - begin > seconds:
             break
     return measured, results
+
+
+def _start_clock() -> Callable[[], float]:
+    """Return what tells the seconds from now on, on a GPU until all that waits there is done."""
+    if not torch.cuda.is_available():
+        start = time.perf_counter()
+        return lambda: time.perf_counter() - start
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    begin.record()
+
+    def seconds() -> float:
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end)) / 1000
+
+    return seconds
 
 
 def _ratio(values: Sequence[float | None]) -> float | None:

@@ -101,13 +101,23 @@ def _batch_size(trainer: PromptTrainer) -> int:
 
 def _step(trainer: PromptTrainer) -> Side:
     """Return a training step on random images."""
+    prepare(trainer)
+    data = random_batch(trainer)
+    return lambda: trainer.forward_backward(data)
+
+
+def prepare(trainer: PromptTrainer) -> None:
+    """Let a trainer take steps outside its loop."""
+    trainer.set_model_mode("train")
+    trainer.batch_idx, trainer.num_batches = 0, 2
+
+
+def random_batch(trainer: PromptTrainer) -> dict[str, Tensor]:
+    """Return a batch of random images on the trainer's device."""
     batch = _batch_size(trainer)
     images = torch.randn(batch, 3, *trainer.cfg.INPUT.SIZE)
     data = {"img": images, "label": torch.arange(batch) % trainer.dm.num_classes}
-    data = {key: value.to(trainer.device) for key, value in data.items()}
-    trainer.set_model_mode("train")
-    trainer.batch_idx, trainer.num_batches = 0, 2
-    return lambda: trainer.forward_backward(data)
+    return {key: value.to(trainer.device) for key, value in data.items()}
 
 
 def _plain(step: Side) -> Side:

@@ -13,6 +13,7 @@ import difflib
 import math
 import os
 import re
+import runpy
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -201,7 +202,7 @@ def launch(args: argparse.Namespace) -> bool:
     Raises:
         ValueError: the sweep cannot be expanded or launched.
     """
-    from sweeps import records, slots, slurm
+    from sweeps import records, slurm
     from sweeps.grid import write_grids
     from sweeps.jobs import expand
 
@@ -229,19 +230,10 @@ def launch(args: argparse.Namespace) -> bool:
             )
         print(f"{len(left)} of {len(jobs)} jobs submitted; their logs: {logs}")
         return True
-    # each process takes its share of the runs, instead of leaving none to the others
-    share = "auto" if args.jobs in (None, 1) else str(-(-len(jobs) // args.jobs))
-    command += ["--together", args.together or share]
-    if args.jobs in (None, 1):
-        os.execv(sys.executable, command)
-    logs = Path(args.output, "slots")
-    slots.run_side_by_side(command, min(args.jobs, len(jobs)), logs)
-    text, complete = records.summarize(jobs)
-    if complete:
-        # the folders do not tell results of another configuration; this looks at each of them
-        os.execv(sys.executable, command)
-    print(f"{text}\nwarnings and errors: {logs}", file=sys.stderr)
-    return False
+    how = {"--together": args.together or "auto", "--jobs": str(args.jobs or "auto")}
+    sys.argv = [*command[1:], *(word for pair in how.items() for word in pair)]
+    runpy.run_path(str(TRAIN), run_name="__main__")  # in this process, which has imported torch
+    return True
 
 
 def main(argv: Sequence[str] | None = None) -> None:

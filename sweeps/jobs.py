@@ -21,9 +21,10 @@ class Run(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A training run on a data set, and the evaluations of its weights."""
+    """A training run on a data set with a seed, and the evaluations of its weights."""
 
     dataset: str
+    seed: int
     training: Run
     evaluations: tuple[Run, ...]
 
@@ -33,7 +34,9 @@ class Job(NamedTuple):
 
 
 def expand(grids: Iterable[Grid], root: str, output: str) -> list[Job]:
-    """Return the jobs of some grids, each once.
+    """Return the jobs of some grids, each once, next to those that share most with them.
+
+    These are on the same data set, and of these the ones whose seed draws the same images.
 
     Args:
         grids: the grids.
@@ -61,7 +64,8 @@ def expand(grids: Iterable[Grid], root: str, output: str) -> list[Job]:
             known = jobs.get(job.training.folder, job)
             evaluations = dict.fromkeys(known.evaluations + job.evaluations)
             jobs[job.training.folder] = known._replace(evaluations=tuple(evaluations))
-    return list(jobs.values())
+    datasets = list(dict.fromkeys(job.dataset for job in jobs.values()))
+    return sorted(jobs.values(), key=lambda job: (datasets.index(job.dataset), job.seed))
 
 
 def _job(
@@ -94,4 +98,4 @@ def _job(
         return Run(folder, tuple(argv))
 
     evaluations = [run(part, "--eval-only", "--model-dir", str(weights)) for part in parts[1:]]
-    return Job(parts[0].dataset, run(parts[0]), tuple(evaluations))
+    return Job(parts[0].dataset, setting.seed, run(parts[0]), tuple(evaluations))

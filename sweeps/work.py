@@ -1,4 +1,4 @@
-"""Jobs in this process, some of them together, with everything that they share loaded once."""
+"""Jobs in this process or several, some together, with everything that they share loaded once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 
 from dassl.utils import Cache, FolderInUseError, atomic_write, hold
 from sweeps import records
 from sweeps.grid import SweepError, read_grids
 from sweeps.jobs import Job, Run, expand
+from sweeps.slots import default_slots, run_side_by_side
 from sweeps.turns import Turns
 from trainers.base import MEETING
 from trainers.together import gradients_together
@@ -33,7 +35,8 @@ def sweep(
     start: Start,
     check: Check,
     job: int | None = None,
-    together: int = TOGETHER,
+    together: int | None = None,
+    processes: int | None = 1,
 ) -> bool:
     """Run all of a sweep that is not finished and that no other process is on.
 
@@ -46,7 +49,8 @@ def sweep(
         check: raises what is wrong with some arguments; called with those of all runs before the
             first one starts.
         job: number of the only job to do, from 0.
-        together: how many jobs train together at most.
+        together: how many jobs train together at most; None: as many as pay.
+        processes: how many work side by side; None: as many as pay.
 
     Returns:
         Whether all runs are finished.
@@ -62,12 +66,38 @@ def sweep(
     for run in (run for job in jobs for run in job.runs):
         check(run.argv)
     gc.freeze()  # what is loaded by now stays: collections need not look through it
-    text, complete = records.summarize(jobs, work(jobs, start, together))
+    processes = min(processes or _processes_that_pay(jobs), len(jobs))
+    together = together or TOGETHER
+    complete = True
+    if processes > 1:
+        parts = split(jobs, -(-len(jobs) // processes))
+        logs = Path(output, "slots")
+        run_side_by_side(
+            [partial(work, part, start, together, among=jobs) for part in parts], processes, logs
+        )
+        text, complete = records.summarize(jobs)
+        text += f"\nwarnings and errors: {logs}"
+    if complete:  # the folders do not tell results of another configuration; this looks at each
+        text, complete = records.summarize(jobs, work(jobs, start, together))
     print(text, file=sys.stderr)
     return complete
 
 
-def work(jobs: Sequence[Job], start: Start, together: int = 1) -> dict[Run, str]:
+def _processes_that_pay(jobs: Sequence[Job]) -> int:
+    """Those of one data set and seed see the same images, which one process then encodes once."""
+    left = [job for job in jobs if not all(map(records.is_finished, job.runs))]
+    return default_slots(len({(job.dataset, job.seed) for job in left})) if left else 1
+
+
+def split(jobs: Sequence[Job], size: int) -> list[list[Job]]:
+    """Split jobs into parts of neighbours on one data set, ``size`` of them at most."""
+    groups = [list(group) for _, group in groupby(jobs, key=lambda job: job.dataset)]
+    return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
+
+
+def work(
+    jobs: Sequence[Job], start: Start, together: int = 1, among: Sequence[Job] | None = None
+) -> dict[Run, str]:
     """Run jobs in their order; neighbours on one data set share it, its features and the backbone.
 
     Each run leaves in its folder what it would leave as a process of its own; the terminal gets a
@@ -79,11 +109,12 @@ def work(jobs: Sequence[Job], start: Start, together: int = 1) -> dict[Run, str]
         jobs: the jobs.
         start: as for :func:`sweep`.
         together: how many jobs on one data set take turns, and train together if they can.
+        among: those that they are numbered among; None: these alone.
 
     Returns:
         For each run that failed, its message.
     """
-    runs = [run for job in jobs for run in job.runs]
+    runs = [run for job in among or jobs for run in job.runs]
     names = {run: f"[{i}/{len(runs)}] {run.folder}" for i, run in enumerate(runs, start=1)}
     failures: dict[Run, str] = {}
     for _, group in groupby(jobs, key=lambda job: job.dataset):

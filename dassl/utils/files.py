@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import io
 import json
 import os
@@ -148,6 +150,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def parse_yaml(text: str, origin: str, loader: Any = _UniqueKeyLoader) -> Any:
     """Return what YAML says, without executing anything that it names.
 
+    A sweep reads the same few files for each of its runs: what a text says is found once.
+
     Args:
         text: the YAML.
         origin: where it comes from, for messages.
@@ -157,12 +161,17 @@ def parse_yaml(text: str, origin: str, loader: Any = _UniqueKeyLoader) -> Any:
         UserError: it is not YAML, is nested too deeply, or has a key twice in one mapping.
     """
     try:
-        return yaml.load(text, loader)
+        return copy.deepcopy(_parse_once(text, loader))
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise UserError(f"{origin} is not valid YAML: {problem}") from error
     except RecursionError:
         raise UserError(f"{origin} is nested too deeply for a configuration") from None
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_once(text: str, loader: Any) -> Any:
+    return yaml.load(text, loader)
 
 
 def check_isfile(fpath: str | os.PathLike[str]) -> bool:

@@ -43,6 +43,7 @@ def exit_on_signals() -> Iterator[None]:
 
     The same signal again ends it at once. What was ignored, as by nohup, stays ignored.
     """
+    _State.deferred = 0  # a forked process has that of its parent
     previous = {}
     # torchrun ends its processes itself, and one that takes its time would keep the others waiting
     if threading.current_thread() is threading.main_thread() and not is_torchelastic_launched():

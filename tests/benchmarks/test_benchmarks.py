@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import kmeans
+from benchmarks import kmeans, together
 from benchmarks.__main__ import main
 
 REPOSITORY = Path(__file__).parents[2]
-SECTIONS = ("kmeans", "step", "evaluation", "text")
+SECTIONS = ("kmeans", "step", "together", "evaluation", "text")
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +20,7 @@ def output(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(REPOSITORY)
         patch.setattr(kmeans, "N", 2**14)
+        patch.setattr(together, "RUNS", (1, 3))
         arguments = ["--architecture", "tiny", "--classes", "5", "--output", str(folder)]
         main([*arguments, "--only", *SECTIONS])
     yield folder

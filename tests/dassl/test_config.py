@@ -24,6 +24,18 @@ def test_defaults_are_independent_copies():
     assert get_cfg_default().DATASET.SUBSAMPLE_CLASSES == "all"
 
 
+def test_a_file_read_again_says_what_it_says_now(cfg, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("DATASET: {TEMPLATE: [a photo of a]}")
+    cfg.merge_from_file(path)
+    cfg.DATASET.TEMPLATE.append("a drawing of a")
+    cfg.merge_from_file(path)
+    assert cfg.DATASET.TEMPLATE == ["a photo of a"]
+    path.write_text("DATASET: {TEMPLATE: [a sketch of a]}")
+    cfg.merge_from_file(path)
+    assert cfg.DATASET.TEMPLATE == ["a sketch of a"]
+
+
 def test_file_and_options_reach_nodes_of_hosts(cfg, tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text(

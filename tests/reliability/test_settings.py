@@ -107,13 +107,13 @@ def start(data_root, monkeypatch, tmp_path):
             settings |= others if key.startswith(start) else {}
         Path("file.yaml").write_text(yaml.safe_dump({**settings, key: value}))
         dataset = str(REPOSITORY / "configs/datasets/digits.yaml")
-        argv = ["--config-file", "file.yaml", "--dataset-config-file", dataset]
+        args = train.parse_args(["--config-file", "file.yaml", "--dataset-config-file", dataset])
         shutil.rmtree("out", ignore_errors=True)
         signal.alarm(SECONDS)
         try:
             with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                train.run(train.parse_args(argv), cache)
+                train.run(args, train.setup_cfg(args), cache)
         except train.USER_ERRORS as error:
             return message(error)
         except TooLong:

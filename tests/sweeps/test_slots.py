@@ -5,22 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
-from sweeps.slots import run_side_by_side, slot_environment, visible_gpus
+from sweeps.slots import default_slots, run_side_by_side, slot_environment, visible_gpus
 
 REPOSITORY = Path(__file__).parents[2]
-
-# stands in for train.py: says what it was given, then works until it is stopped
-CHILD = """
-import os, sys, time
-print("to stderr", file=sys.stderr)
-name = os.environ.get("CUDA_VISIBLE_DEVICES", "none") + " " + os.environ["OMP_NUM_THREADS"]
-open(sys.argv[1] + "/" + str(os.getpid()), "w").write(name)
-time.sleep(float(sys.argv[2]))
-"""
 
 
 def test_slots_take_turns_at_gpus_and_share_the_cores(monkeypatch):
@@ -47,34 +40,68 @@ def test_gpus_are_those_that_the_user_left_visible_or_all(monkeypatch, tmp_path)
     assert visible_gpus() == ["0", "1"]
 
 
-def test_each_slot_runs_the_command_and_logs_its_stderr(monkeypatch, tmp_path):
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_each_task_is_done_once_in_a_slot_that_logs_stderr(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "out").mkdir()
-    run_side_by_side([sys.executable, "-c", CHILD, tmp_path / "out", "0"], 2, tmp_path / "logs")
-    assert sorted(p.read_text() for p in (tmp_path / "out").iterdir()) == ["0 1", "1 1"]
-    for slot in range(2):
-        assert (tmp_path / f"logs/slot{slot}.log").read_text() == "to stderr\n"
+
+    def task(number):
+        time.sleep(0.05)  # so that the other slot takes the next one
+        print("to stderr", file=sys.__stderr__)
+        given = os.environ["CUDA_VISIBLE_DEVICES"], os.environ["OMP_NUM_THREADS"]
+        with open(tmp_path / "out" / str(number), "x") as file:
+            file.write(" ".join(given))
+
+    run_side_by_side([partial(task, i) for i in range(6)], 2, tmp_path / "logs")
+    given = [path.read_text() for path in (tmp_path / "out").iterdir()]
+    assert len(given) == 6 and set(given) == {"0 1", "1 1"}
+    lines = [(tmp_path / f"logs/slot{slot}.log").read_text().splitlines() for slot in range(2)]
+    assert all(lines) and sum(lines, []) == ["to stderr"] * 6
 
 
-@pytest.mark.parametrize("request_", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_one_process_for_each_core_that_has_a_share_and_memory(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    pages = 40 * 2**30 // os.sysconf("SC_PAGE_SIZE")
+    sizes = {"SC_PHYS_PAGES": pages, "SC_PAGE_SIZE": os.sysconf("SC_PAGE_SIZE")}
+    monkeypatch.setattr(os, "sysconf", sizes.get)
+    assert [default_slots(shares) for shares in (1, 3, 99)] == [1, 3, 8]
+    sizes["SC_PHYS_PAGES"] = pages // 4
+    assert default_slots(99) == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert default_slots(99) == 1
+
+
+@pytest.mark.parametrize("request_", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_request_to_stop_reaches_the_processes(tmp_path, request_):
-    (tmp_path / "out").mkdir()
     program = (
-        "import sys; from pathlib import Path; from sweeps.slots import run_side_by_side\n"
-        "from dassl.utils import exit_on_signals\n"
-        "with exit_on_signals(): run_side_by_side(sys.argv[2:], 2, Path(sys.argv[1]))"
+        "import os, sys, time; from pathlib import Path; from dassl.utils import exit_on_signals\n"
+        "from sweeps.slots import run_side_by_side\n"
+        "def task(): Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)\n"
+        "with exit_on_signals(): run_side_by_side([task] * 2, 2, Path(sys.argv[1], 'logs'))"
     )
-    child = [sys.executable, "-c", CHILD, str(tmp_path / "out"), "60"]
-    command = [sys.executable, "-c", program, str(tmp_path / "logs"), *child]
+    command = [sys.executable, "-c", program, str(tmp_path)]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as parent:
-        while len(list((tmp_path / "out").iterdir())) < 2:
+        while len(children := [p for p in tmp_path.iterdir() if p.name != "logs"]) < 2:
             assert parent.poll() is None
             time.sleep(0.05)
         parent.send_signal(request_)
         _, stderr = parent.communicate(timeout=30)
-    assert parent.returncode == 128 + request_
-    assert stderr == "interrupted: the same command goes on from here\n"
-    for file in (tmp_path / "out").iterdir():
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(file.name), 0)
+    if request_ != signal.SIGKILL:
+        assert parent.returncode == 128 + request_
+        assert stderr == "interrupted: the same command goes on from here\n"
+    for child in children:
+        deadline = time.monotonic() + 30
+        while alive(int(child.name)):
+            assert request_ == signal.SIGKILL and time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def alive(pid):
+    """Whether there is such a process, beside those that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

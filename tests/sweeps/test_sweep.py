@@ -198,6 +198,7 @@ def test_one_job_of_a_sweep_is_a_job_that_there_is(tmp_path, monkeypatch):
         (["--root", "x", "--sweep", "[]", "OPTIM.LR", "1"], "opts.*belong"),
         (["--sweep", "[]"], "--sweep needs --root"),
         (["--root", "x", "--sweep", "[]", "--together", "0"], "--together is auto or .*got 0"),
+        (["--root", "x", "--sweep", "[]", "--jobs", "two"], "--jobs is auto or .*got two"),
         (["--root", "x", "--sweep", "nowhere.yaml"], "nowhere.yaml"),
         (["--root", "x", "--sweep", "{protocol: few_shot}"], "trainers is missing"),
     ],

@@ -24,7 +24,7 @@ def jobs(tmp_path):
     def run(name):
         return Run(tmp_path / name, (str(tmp_path / name),))
 
-    return [Job(f"data{i}", run(f"{i}a"), (run(f"{i}b"), run(f"{i}c"))) for i in range(2)]
+    return [Job(f"data{i}", 1, run(f"{i}a"), (run(f"{i}b"), run(f"{i}c"))) for i in range(2)]
 
 
 class Runs:
