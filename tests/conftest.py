@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 REPOSITORY = Path(__file__).parents[1]
+SHARED = REPOSITORY.parent / "shared/data"
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of child processes
@@ -85,6 +87,35 @@ def build(data_root, monkeypatch):
 def result():
     """Read the results.json of a run."""
     return lambda folder: json.loads((Path(folder) / "results.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def real_root(tmp_path_factory):
+    """A data root with the small real copies of EuroSAT and Caltech101; not to be changed."""
+    archives = [SHARED / "eurosat_small.tar.gz", SHARED / "caltech101_small.tar.gz"]
+    if not all(archive.is_file() for archive in archives):
+        pytest.skip("the small copies of EuroSAT and Caltech101 are not beside this repository")
+    root = tmp_path_factory.mktemp("data")
+    for archive in archives:
+        with tarfile.open(archive) as tar:
+            tar.extractall(root, filter="data")
+    return root
+
+
+@pytest.fixture(scope="session")
+def vit_b32_file(tmp_path_factory):
+    """A file with random weights of ViT-B/32, in OpenAI's layout."""
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    vision = CLIPVisionCfg(layers=12, width=768, head_width=64, patch_size=32, image_size=224)
+    text = CLIPTextCfg(width=512, heads=8, layers=12)
+    state = CLIP(512, vision, text, quick_gelu=True).state_dict()
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_file({name: tensor.half() for name, tensor in state.items()}, path)
+    yield str(path)
+    path.unlink()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import json
 import operator
 import os
 import warnings
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -37,8 +37,8 @@ def take_settings(
     """Set in ``cfg``, as they were when some weights were trained, the settings that shape them.
 
     These are the trainer, its nodes but for PREC and what else matters in training alone, the
-    backbone, and INPUT, which a packed prompt knows as long as it lies in its run's folder. A
-    checkpoint that no config.json lies above shows what its quantizers do.
+    backbone, and INPUT, of which a packed prompt knows what evaluation reads. A checkpoint that no
+    config.json lies above shows what its quantizers do.
 
     Args:
         cfg: what the user gave, on top of the defaults.
@@ -54,7 +54,7 @@ def take_settings(
             Or neither the user nor the file says which trainer it is.
         CheckpointError, PackedFileError: a file is damaged.
     """
-    origin, recorded = _recorded(weights, epoch, cfg.TRAINER.NAME)
+    origin, recorded = _recorded(weights, epoch, cfg)
     trained_by = recorded.get("TRAINER", {}).pop("NAME", None) or cfg.TRAINER.NAME
     if weights and not trained_by:
         lack = (
@@ -102,12 +102,12 @@ def take_settings(
         )
 
 
-def _recorded(weights: str, epoch: int | None, trainer: str) -> tuple[str, Settings]:
+def _recorded(weights: str, epoch: int | None, cfg: CfgNode) -> tuple[str, Settings]:
     """Return a file that says how weights were trained, and which settings it names."""
     if not os.path.exists(weights):
         return weights, {}
     if weights.endswith(".safetensors"):
-        return weights, _of_packed_prompt(weights)
+        return weights, _of_packed_prompt(weights, cfg.INPUT.TRANSFORMS)
     run = weights if os.path.isdir(weights) else os.path.dirname(os.path.dirname(weights))
     record = os.path.join(run, "config.json")
     if os.path.isfile(record):
@@ -118,17 +118,19 @@ def _recorded(weights: str, epoch: int | None, trainer: str) -> tuple[str, Setti
             raise UserError(
                 f'"{record}" is not the record of a run: restore it, or move it away'
             ) from error
+    trainer = cfg.TRAINER.NAME
     if trainer and plain_class(TRAINER_REGISTRY.get(trainer)):
         return _of_checkpoint(weights, epoch)
     return weights, {}
 
 
-def _of_packed_prompt(path: str) -> Settings:
+def _of_packed_prompt(path: str, transforms: Sequence[str]) -> Settings:
     packed = PackedFile.read(path)
     origin, run = packed.metadata, results.trained_with(path) or {}
     try:
         nodes = dict(json.loads(origin.get("settings", "{}")))
-    except (ValueError, TypeError) as error:
+        image = _read_input(json.loads(origin.get("input", "null")), transforms)
+    except (ValueError, TypeError, KeyError) as error:
         raise PackedFileError(
             f"'{path}' names settings that cannot be read ({error}); copy or pack it again"
         ) from error
@@ -145,9 +147,27 @@ def _of_packed_prompt(path: str) -> Settings:
     settings: Settings = {"TRAINER": {**nodes, "NAME": origin.get("trainer")}}
     if "backbone" in origin:
         settings["MODEL"] = {"BACKBONE": {"NAME": origin["backbone"]}}
-    if "INPUT" in run:
-        settings["INPUT"] = run["INPUT"]
+    if image or "INPUT" in run:  # files of version 0.1.0 do not say it
+        settings["INPUT"] = image or run["INPUT"]
     return settings
+
+
+def _read_input(recorded: Any, transforms: Sequence[str]) -> Settings:
+    """Return the node INPUT of what ``qprompt.dassl_config.describe_data`` wrote.
+
+    Args:
+        recorded: how images were prepared; None: not known.
+        transforms: the given ones, which differ from those of training without harm, as long as
+            images are normalised.
+    """
+    if recorded is None:
+        return {}
+    keys = {"SIZE": "size", "INTERPOLATION": "interpolation"}
+    keys |= {"PIXEL_MEAN": "mean", "PIXEL_STD": "std"}
+    node = {key: recorded[name] for key, name in keys.items()}
+    if "normalize" not in transforms and (any(node["PIXEL_MEAN"]) or set(node["PIXEL_STD"]) != {1}):
+        node["TRANSFORMS"] = [*transforms, "normalize"]
+    return node
 
 
 def _of_checkpoint(weights: str, epoch: int | None) -> tuple[str, Settings]:

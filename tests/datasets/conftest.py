@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import shutil
-import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,19 +24,6 @@ def make_cfg():
         return SimpleNamespace(DATASET=dataset, SEED=seed)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def real_root(tmp_path_factory):
-    """A data root with the small real copies of EuroSAT and Caltech101; not to be changed."""
-    archives = [SHARED / "eurosat_small.tar.gz", SHARED / "caltech101_small.tar.gz"]
-    if not all(archive.is_file() for archive in archives):
-        pytest.skip("the small copies of EuroSAT and Caltech101 are not beside this repository")
-    root = tmp_path_factory.mktemp("data")
-    for archive in archives:
-        with tarfile.open(archive) as tar:
-            tar.extractall(root, filter="data")
-    return root
 
 
 @pytest.fixture

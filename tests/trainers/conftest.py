@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 
 import clip
 
@@ -78,18 +77,11 @@ class PlainCLIP:
 
 
 @pytest.fixture(scope="session")
-def vit_b32(tmp_path_factory):
+def vit_b32(vit_b32_file):
     """A backbone loaded from random weights in OpenAI's layout, and the plain one of the same."""
-    torch.manual_seed(0)
-    vision = CLIPVisionCfg(layers=12, width=768, head_width=64, patch_size=32, image_size=224)
-    text = CLIPTextCfg(width=512, heads=8, layers=12)
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    state = CLIP(512, vision, text, quick_gelu=True).state_dict()
-    save_file({name: tensor.half() for name, tensor in state.items()}, path)
-    plain = PlainCLIP({name: tensor.half().float() for name, tensor in state.items()})
-    backbone = clip.load(str(path)).requires_grad_(False)
-    path.unlink()
-    return backbone, plain
+    state = load_file(vit_b32_file)
+    plain = PlainCLIP({name: tensor.float() for name, tensor in state.items()})
+    return clip.load(vit_b32_file).requires_grad_(False), plain
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import qprompt
 import train
+from dassl.data.transforms import build_transform
+from qprompt.dassl_config import describe_data
 
 LEARNER = "prompt_learner"
 OTHERWISE = {  # than the default, and of no tensor's shape but for BITS
@@ -34,7 +40,7 @@ def without_settings(path):
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
-    for key in ("settings", "sha256"):
+    for key in ("settings", "input", "sha256"):
         del metadata[key]
     save_file(tensors, path, {**metadata, "format_version": "1"})
 
@@ -92,6 +98,7 @@ def test_a_run_whose_checkpoints_are_a_link_to_elsewhere_is_found(run, tmp_path)
             'TRAINER.COOP.CLASS_TOKEN_POSITION is "end", and was "front"',
         ),
         (["TRAINER.COOP.CTX_INIT", "a photo"], 'COOP.CTX_INIT is "a photo", and was ""'),
+        (["INPUT.INTERPOLATION", "nearest"], 'ION is "nearest", and was "bicubic"'),
         (["--backbone", "ViT-B/16"], 'MODEL.BACKBONE.NAME is "ViT-B/16", and was "tiny"'),
         (["--trainer", "QCoCoOp"], 'TRAINER.NAME is "QCoCoOp", and was "QCoOp"'),
     ],
@@ -142,6 +149,26 @@ def test_nothing_is_taken_for_training_or_from_nowhere(run):
         settings(*nowhere)
     with pytest.raises(train.UserError, match="does not say whose it is: give --trainer"):
         settings("--model-dir", run / LEARNER)
+
+
+@pytest.mark.parametrize("transforms", ["['random_flip']", "['normalize']"])
+@pytest.mark.parametrize("given", ["['random_flip']", "['normalize']"])
+def test_a_packed_prompt_alone_says_how_images_are_prepared(tmp_path, transforms, given):
+    def configure(*words):
+        return train.setup_cfg(train.parse_args(words))
+
+    size = ["INPUT.SIZE", "(32, 48)", "INPUT.PIXEL_STD", "[1, 2, 3]"]
+    trained = configure("INPUT.TRANSFORMS", transforms, "INPUT.INTERPOLATION", "nearest", *size)
+    path, learner = tmp_path / "alone.safetensors", torch.nn.Embedding(4, 8)
+    qprompt.quantize_(learner)
+    about = {"trainer": "QCoOp", "settings": '{"COOP":{}}', **describe_data(trained, None)}
+    qprompt.pack(learner, path, **about)
+    file = tmp_path / "given.yaml"
+    file.write_text(f"INPUT: {{TRANSFORMS: {given}, INTERPOLATION: bicubic}}")
+    found = configure("--eval-only", "--model-dir", str(path), "--config-file", str(file))
+    picture = Image.fromarray(np.random.RandomState(0).randint(0, 256, (50, 40, 3), np.uint8))
+    pixels = [build_transform(cfg, is_train=False)(picture) for cfg in (trained, found)]
+    assert torch.equal(*pixels)
 
 
 def test_a_checkpoint_shows_what_its_quantizers_do(build, main, result, tmp_path):

@@ -1,6 +1,7 @@
 """The page that compares prompts, in a browser."""
 
 import functools
+import json
 import threading
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ from clip.tiny.pen import VARIANTS
 from qprompt.use.export import export
 from qprompt.use.images import Preprocess
 from qprompt.use.model import AppliedPrompt
+from trainers import base
 
 pytest.importorskip("onnxscript", reason="onnxscript is missing: pip install -e '.[onnx]'")
 
@@ -184,17 +186,36 @@ def test_prompts_of_different_preprocessing_need_pages_of_their_own(models, runt
         export_web([models[0], other], CLASSES, str(tmp_path / "page"), runtime)
 
 
-OPTS = ["DATASET.NUM_SHOTS", 16, "DATASET.SUBSAMPLE_CLASSES", "all"]
+@pytest.fixture
+def tiny_on_digits():
+    """Where a trainer is built, as options of ``build``."""
+    return {"opts": ["DATASET.NUM_SHOTS", 16]}
+
+
+@pytest.fixture
+def vit_b32_on_eurosat(real_root, vit_b32_file, tmp_path):
+    """As above: ViT-B/32 with random weights, two steps of training, every 20th test image."""
+    folder, name = tmp_path / "data/eurosat", "split_zhou_EuroSAT.json"
+    folder.mkdir(parents=True)
+    (folder / "2750").symlink_to(real_root / "eurosat/2750")
+    split = json.loads((real_root / "eurosat" / name).read_text())
+    (folder / name).write_text(json.dumps({**split, "test": split["test"][::20]}))
+    flags = ["--root", folder.parent, "--dataset-config-file", "configs/datasets/eurosat.yaml"]
+    flags += ["--backbone", vit_b32_file]
+    few = ["DATASET.NUM_SHOTS", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 5, "OPTIM.MAX_EPOCH", 1]
+    quick = ["OPTIM.WARMUP_EPOCH", -1, "OPTIM.LR", 0.02, "INPUT.SIZE", "(224, 224)"]
+    return {"flags": list(map(str, flags)), "opts": few + quick}
 
 
 @pytest.fixture
 def train(build, tmp_path):
-    """Train on all digits; return the prompt, exported and applied."""
+    """Train and export a prompt; return it, applied."""
 
-    def train(trainer, bits, epochs):
+    def train(trainer, bits, epochs, classes="all", flags=(), opts=(), precision="fp32"):
         folder = tmp_path / f"{trainer}-{bits}"
-        opts = [*OPTS, "OPTIM.MAX_EPOCH", epochs, "TRAINER.QPROMPT.BITS", min(bits, 8)]
-        build(trainer, folder, opts=opts).train()
+        opts = ["OPTIM.MAX_EPOCH", epochs, "TRAINER.QPROMPT.BITS", min(bits, 8), *opts]
+        opts += ["DATASET.SUBSAMPLE_CLASSES", classes, *precision_of(trainer, precision)]
+        build(trainer, folder, *flags, opts=opts).train()
         export(str(folder), f"{folder}.safetensors", bits)
         return qprompt.load(f"{folder}.safetensors").apply()
 
@@ -203,48 +224,84 @@ def train(build, tmp_path):
 
 @pytest.fixture
 def evaluate(build):
-    """Evaluate a prompt as train.py --eval-only does; return logits and paths of all images."""
+    """Evaluate a prompt as train.py --eval-only does; return logits, and paths and classes."""
 
-    def evaluate(prompt):
-        bits = [
-            "TRAINER.QPROMPT.BITS",
-            max(tensor.bits for tensor in prompt.packed.quantized.values()),
-        ]
-        run = build(prompt.trainer, "", opts=[*OPTS, *bits])
+    def evaluate(prompt, flags=(), opts=(), precision="fp32"):
+        flags = [*flags, "--eval-only", "--model-dir", prompt.path]
+        opts = [*opts, "DATASET.SUBSAMPLE_CLASSES", "all", *precision_of(prompt.trainer, precision)]
+        run = build(prompt.trainer, "", *flags, opts=opts)
         run.load_model(prompt.path)
         run.set_model_mode("eval")
         with torch.no_grad():
             logits = torch.cat([logits for logits, _ in run.scores(run.test_loader)])
-        return logits, [item.impath for item in run.dm.dataset.test]
+        dataset = run.dm.dataset
+        return logits, [item.impath for item in dataset.test], dataset.classnames
 
     return evaluate
 
 
+def precision_of(trainer, precision):
+    return [f"TRAINER.{trainer.removeprefix('Q').upper()}.PREC", precision]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("place", "precision"),
+    [
+        ("tiny_on_digits", "fp32"),
+        ("vit_b32_on_eurosat", "fp32"),
+        ("vit_b32_on_eurosat", "fp16"),
+    ],
+)
 def test_trained_prompts_agree_with_train_py_image_by_image(
-    browser, serve, runtime, train, evaluate, load_program, tmp_path
+    browser,
+    serve,
+    runtime,
+    train,
+    evaluate,
+    load_program,
+    tmp_path,
+    monkeypatch,
+    request,
+    place,
+    precision,
 ):
-    models = [train("QCoOp", 1, 200), train("QCoCoOp", 1, 10), train("QMaPLe", 4, 5)]
-    logits, (paths, *_) = zip(*(evaluate(model.prompt) for model in models), strict=True)
-    export_web(models, models[0].classes(None), str(tmp_path / "page"), runtime)
+    """On all classes, of which training saw half; page and ONNX compute in float32."""
+    monkeypatch.setattr(base, "resolve_precision", lambda precision, device: precision)
+    where = request.getfixturevalue(place)
+    models = [
+        train(trainer, bits, epochs, "base", precision=precision, **where)
+        for trainer, bits, epochs in [("QCoOp", 1, 200), ("QCoCoOp", 1, 10), ("QMaPLe", 4, 5)]
+    ]
+    evaluated = [evaluate(model.prompt, precision=precision, **where) for model in models]
+    logits, (paths, *_), (names, *_) = zip(*evaluated, strict=True)
+    tolerance = {"fp32": 1e-4, "fp16": 0.02}[precision]
+
+    def check(what, found, wanted):
+        difference = np.abs(found - wanted).max()
+        same = found.argmax(axis=-1) == wanted.argmax(axis=-1)
+        print(f"{what}: {len(paths)} images, largest difference {difference:.1e}, {same.mean():%}")
+        assert difference < tolerance
+        assert same.all() or precision == "fp16"
+
+    export_web(models, names, str(tmp_path / "page"), runtime)
     with opened(browser, serve(tmp_path / "page")) as tab:
         found = run(tab, "await classify(pixels)", paths)
-    wanted = torch.stack(logits, dim=1).softmax(dim=-1).numpy()
-    print(f"{len(paths)} images, largest difference {np.abs(found - wanted).max():.1e}")
-    np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
-    assert (found.argmax(axis=2) == wanted.argmax(axis=2)).all()
+    check("page", found, torch.stack(logits, dim=1).softmax(dim=-1).numpy())
     for model, expected in zip(models, logits, strict=True):
-        program = load_program(model, tmp_path / f"onnx-{model.prompt.trainer}")
+        program = load_program(model, tmp_path / f"onnx-{model.prompt.trainer}", names)
         computed = program.compute_logits(np.stack([program.read(path) for path in paths]))
-        print(f"{model.prompt}: largest difference {np.abs(computed - expected.numpy()).max():.1e}")
-        np.testing.assert_allclose(computed, expected, atol=1e-4, rtol=0)
-        assert (computed.argmax(axis=1) == expected.argmax(dim=1).numpy()).all()
+        check(f"ONNX of {model.prompt.trainer}", computed, expected.numpy())
+        applied = model.prompt.apply(precision=precision)
+        classified = applied.classify(paths, names, batch_size=100)
+        assert torch.equal(classified.probabilities, expected.softmax(dim=-1))
 
 
 @pytest.mark.slow
-def test_screenshot_in_docs(browser, serve, runtime, train, tmp_path):
+def test_screenshot_in_docs(browser, serve, runtime, train, tiny_on_digits, tmp_path):
     """Draws what docs/export.md shows."""
-    models = [train("CoOp", 16, 50), *(train("QCoOp", bits, 50) for bits in (1, 2, 4))]
+    plain = train("CoOp", 16, 50, **tiny_on_digits)
+    models = [plain, *(train("QCoOp", bits, 50, **tiny_on_digits) for bits in (1, 2, 4))]
     export_web(models, models[0].classes(None), str(tmp_path / "page"), runtime)
     with opened(browser, serve(tmp_path / "page")) as tab:
         draw(tab, "3")
