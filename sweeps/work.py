@@ -66,11 +66,14 @@ def sweep(
     for run in (run for job in jobs for run in job.runs):
         check(run.argv)
     gc.freeze()  # what is loaded by now stays: collections need not look through it
-    processes = min(processes or _processes_that_pay(jobs), len(jobs))
+    left = [job for job in jobs if not all(map(records.is_finished, job.runs))]
+    # what one process encodes once: the images of a data set and seed
+    shares = len({(job.dataset, job.seed) for job in left})
+    processes = min(processes or default_slots(shares), len(left))
     together = together or TOGETHER
     complete = True
     if processes > 1:
-        parts = split(jobs, -(-len(jobs) // processes))
+        parts = split(left, processes)
         logs = Path(output, "slots")
         run_side_by_side(
             [partial(work, part, start, together, among=jobs) for part in parts], processes, logs
@@ -83,16 +86,12 @@ def sweep(
     return complete
 
 
-def _processes_that_pay(jobs: Sequence[Job]) -> int:
-    """Those of one data set and seed see the same images, which one process then encodes once."""
-    left = [job for job in jobs if not all(map(records.is_finished, job.runs))]
-    return default_slots(len({(job.dataset, job.seed) for job in left})) if left else 1
-
-
-def split(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    """Split jobs into parts of neighbours on one data set, ``size`` of them at most."""
-    groups = [list(group) for _, group in groupby(jobs, key=lambda job: job.dataset)]
-    return [group[i : i + size] for group in groups for i in range(0, len(group), size)]
+def split(jobs: Sequence[Job], processes: int) -> Iterator[Sequence[Job]]:
+    """Split the jobs on each data set into a part for each process, of neighbours."""
+    for _, group in groupby(jobs, key=lambda job: job.dataset):
+        left = list(group)
+        size = -(-len(left) // processes)
+        yield from (left[i : i + size] for i in range(0, len(left), size))
 
 
 def work(

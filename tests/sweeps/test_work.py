@@ -14,7 +14,7 @@ from filelock import FileLock
 from dassl.utils.folder import LOCK
 from sweeps import records
 from sweeps.jobs import Job, Run
-from sweeps.work import work
+from sweeps.work import split, work
 
 
 @pytest.fixture
@@ -44,6 +44,17 @@ class Runs:
         print("what a run logs")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / records.RESULTS).write_text(json.dumps({"metrics": {"accuracy": 50.0}}))
+
+
+def test_each_process_has_its_part_of_each_data_set(tmp_path):
+    run = Run(tmp_path, ())
+    jobs = [Job(data, seed, run, ()) for data, n in (("a", 5), ("b", 3)) for seed in range(n)]
+    parts = [*split(jobs, 2)]
+    assert [job for part in parts for job in part] == jobs
+    assert [(part[0].dataset, len(part)) for part in parts] == [
+        *(("a", 3), ("a", 2)),
+        *(("b", 2), ("b", 1)),
+    ]
 
 
 def test_everything_runs_once_and_in_order(jobs, capsys):
