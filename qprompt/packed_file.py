@@ -77,7 +77,10 @@ class PackedFile(NamedTuple):
         """Raises PackedFileError for a damaged, foreign, inconsistent or newer file, OSError."""
         name = os.fspath(path)
         if not stat.S_ISREG(os.stat(name).st_mode):
-            raise PackedFileError(f"'{name}' is not a file; give one that qprompt.pack wrote")
+            raise PackedFileError(
+                f"'{name}' is not a file; give one that qprompt.pack wrote, "
+                "such as prompt_learner/prompt.safetensors in the folder of a run"
+            )
         with open(name, "rb") as file:
             content = file.read(LIMIT + 1)
         try:

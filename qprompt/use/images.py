@@ -11,7 +11,8 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode
 
 from ..errors import InvalidOptionError, QPromptError
 from ..prompt import Prompt
@@ -47,9 +48,9 @@ class Preprocess:
         self.size, self.interpolation = size, interpolation
         self.mean, self.std = tuple(mean), tuple(std)
         mode = INTERPOLATIONS[interpolation]
-        steps = [v2.Resize(max(size), mode), v2.CenterCrop(size), v2.PILToTensor()]
-        self._crop = v2.Compose(steps)
-        self._normalize = v2.Normalize(self.mean, self.std)
+        resize, crop = transforms.Resize(max(size), mode), transforms.CenterCrop(size)
+        self._crop = transforms.Compose([resize, crop, transforms.PILToTensor()])
+        self._normalize = transforms.Normalize(self.mean, self.std)
 
     @classmethod
     def of(cls, prompt: Prompt, backbone: CLIP) -> Preprocess:
@@ -89,7 +90,7 @@ class Preprocess:
                 )
             return image
         if isinstance(image, Tensor):
-            image = v2.functional.to_pil_image(image)
+            image = transforms.functional.to_pil_image(image)
         elif not isinstance(image, Image.Image):
             image = read_image(image)
         pixels: Tensor = self._normalize(self._crop(_to_rgb(image)).float().div(255))

@@ -69,7 +69,8 @@ def as_text(about: dict[str, Any]) -> str:
     lines = [f"{key:<12}{value}" for key, value in rows if value]
     for name, tensor in about["quantized"].items():
         shape, bits = _shape(tensor), tensor["bits"]
-        lines += ["", f"{name}: {shape} numbers of {bits} bits, {tensor['bytes']:,} bytes"]
+        width = f"{bits} bit{'s' * (bits > 1)}"
+        lines += ["", f"{name}: {shape} numbers of {width}, {tensor['bytes']:,} bytes"]
         lines += _histogram(tensor["codebook"], tensor["use"])
     if about["plain"]:
         lines += ["", "in half precision:"]

@@ -122,7 +122,8 @@ class AppliedPrompt:
             raise InvalidOptionError(f"{classnames!r} is one name: give a list of class names")
         names = known if classnames is None else list(classnames)
         if not names:
-            raise InvalidOptionError(f"'{self.prompt.path}' names no classes: say which there are")
+            origin = "the given list" if classnames is not None else f"'{self.prompt.path}'"
+            raise InvalidOptionError(f"{origin} names no classes: say which there are")
         context = self.learned.context
         if context is None or context.ndim == 2:
             return names

@@ -172,6 +172,8 @@ def test_diff(packed, run, tmp_path):
     [
         (["inspect", "missing.safetensors"], "No such file"),
         (["inspect", __file__], "no packed file"),
+        (["inspect", "EMPTY"], "such as prompt_learner/prompt.safetensors"),
+        (["classify", "PACKED", "x.png", "--classes", ","], "the given list names no classes"),
         (["classify", "PACKED", "missing.png"], "there is no image 'missing.png'"),
         (["classify", "PACKED", "EMPTY"], "no image lies below"),
         (["evaluate", "PACKED", "--data", "EMPTY"], "holds no folders"),

@@ -275,14 +275,16 @@ def test_trained_prompts_agree_with_train_py_image_by_image(
     ]
     evaluated = [evaluate(model.prompt, precision=precision, **where) for model in models]
     logits, (paths, *_), (names, *_) = zip(*evaluated, strict=True)
-    tolerance = {"fp32": 1e-4, "fp16": 0.02}[precision]
+    tolerance = {"fp32": 1e-4, "fp16": 0.01}[precision]
 
     def check(what, found, wanted):
         difference = np.abs(found - wanted).max()
         same = found.argmax(axis=-1) == wanted.argmax(axis=-1)
-        print(f"{what}: {len(paths)} images, largest difference {difference:.1e}, {same.mean():%}")
+        print(
+            f"{what}: {len(paths)} images, largest difference {difference:.1e}, {same.mean():.1%}"
+        )
         assert difference < tolerance
-        assert same.all() or precision == "fp16"
+        assert same.all() or precision == "fp16"  # random weights tell classes apart by less
 
     export_web(models, names, str(tmp_path / "page"), runtime)
     with opened(browser, serve(tmp_path / "page")) as tab:
