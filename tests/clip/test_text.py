@@ -30,7 +30,7 @@ def model(request):
     torch.manual_seed(0)
     vision = CLIPVisionCfg(layers=2, width=64, head_width=32, patch_size=16, image_size=32)
     text = CLIPTextCfg(width=64, heads=2, layers=3)
-    return CLIP(48, vision, text, quick_gelu=request.param).eval()
+    return CLIP(48, vision, text, quick_gelu=request.param).eval().requires_grad_(False)
 
 
 def test_tokenizer_agrees_with_open_clip():
@@ -89,7 +89,7 @@ def with_gradients(encode, prompts):
 @pytest.mark.parametrize("beginnings", [1, 3])
 @pytest.mark.parametrize("common", [1, 2])
 @pytest.mark.parametrize("options", [{}, {"full": True}, {"chunk": 1}, {"chunk": 7}])
-@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1], TEXTS[1:3] * 4])
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1], TEXTS[1:3] * 8])
 def test_features_and_gradients_are_those_of_all_positions(
     model, texts, common, beginnings, options
 ):
@@ -136,11 +136,14 @@ def test_layout_packs_every_token_once_and_lets_it_attend_to_its_own_text(length
     places = list(
         zip(layout.text.flatten().tolist(), layout.position.flatten().tolist(), strict=True)
     )
-    assert [places[i] for i in layout.end] == [(i, n - 1) for i, n in enumerate(lengths)]
+    ends = (layout.end - 3).tolist()
+    assert [places[i] for i in ends] == [(i, n - 1) for i, n in enumerate(lengths)]
     mask = layout.attn_mask.flatten(0, 2) == 0  # what each token attends to: prefix and row
     assert mask[:, :3].all() and layout.attn_mask.stride(-2) % 8 == 0
+    prefix = layout.whole_mask[:, 0, :3] == 0
+    assert torch.equal(prefix, torch.ones_like(prefix).tril())
     row_length = layout.text.shape[1]
-    for i, (length, end) in enumerate(zip(lengths, layout.end.tolist(), strict=True)):
+    for i, (length, end) in enumerate(zip(lengths, ends, strict=True)):
         for place in range(end - length + 1, end + 1):
             start = place - place % row_length
             attended = [places[start + j] for j in mask[place, 3:].nonzero().flatten().tolist()]

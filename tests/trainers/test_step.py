@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from tests.pretended_gpu import pretended_gpu
 
 RECORD = json.loads(Path(__file__).with_name("step_kernels.json").read_text())
-LIMITS = {"CoOp": 595, "QCoOp": 616, "MaPLe": 890, "QMaPLe": 1304}
+LIMITS = {"CoOp": 441, "QCoOp": 462, "MaPLe": 705, "QMaPLe": 1119}
 NO_REFIT = ["TRAINER.QPROMPT.KL_THRESHOLD", 1e9]
 
 
