@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from open_clip import IMAGENET_CLASSNAMES
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from torch.nn import functional as F
 
 import clip
 from qprompt.clip.rows import Rows
@@ -216,3 +217,20 @@ def test_encoding_without_a_gradient_does_not_spoil_later_ones(model):
     with torch.inference_mode():
         clip.encode_prompts(model, prompts)
     with_gradients(functools.partial(clip.encode_prompts, model, prompts), prompts)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_logits_and_their_gradients_are_those_of_normalised_features(model, dims):
+    generator = torch.Generator().manual_seed(dims)
+    image, text = (
+        torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        for shape in ((4, 48), (4, 5, 48)[-dims:])
+    )
+    logits = clip.compare_features(model, image, text)
+    one, other = (F.normalize(features, dim=-1) for features in (image, text))
+    expected = model.logit_scale.exp() * (one[:, None] * other).sum(dim=-1)
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
+    weights = torch.linspace(-1, 2, logits.numel()).view_as(logits)
+    gradients = torch.autograd.grad((logits * weights).sum(), [image, text])
+    others = torch.autograd.grad((expected * weights).sum(), [image, text])
+    torch.testing.assert_close(gradients, others, rtol=1e-5, atol=1e-5)
