@@ -6,10 +6,11 @@ Or add noise to them instead, for comparison.
 from __future__ import annotations
 
 import re
-from typing import Dict, Iterator, List, Optional, Tuple, TypeVar
+from typing import ContextManager, Dict, Iterator, List, Optional, Tuple, TypeVar
 
 from torch import nn
 
+from .assignment import at_once
 from .clustering import adapt_
 from .errors import InvalidOptionError, NoParameterError
 from .parametrization import Weight, attach_, detach_, named_weights, quantized_weights
@@ -76,6 +77,15 @@ def step_(module: nn.Module) -> int:
         Number of codebooks that constrained adaptive clustering fitted again.
     """
     return adapt_(quantized_weights(module))
+
+
+def quantized_at_once(module: nn.Module) -> ContextManager[None]:
+    """Context in which parameters of one shape are quantized together, for fewer kernels on a GPU.
+
+    For the forward pass of a learner with many parameters: weights and codebooks must not change
+    within it. Nothing else differs, and on a CPU nothing at all.
+    """
+    return at_once(quantized_weights(module))
 
 
 def refit_(module: M) -> M:

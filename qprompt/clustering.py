@@ -10,6 +10,7 @@ from typing import Dict, List, Sequence, Tuple
 import torch
 from torch import Tensor
 
+from .assignment import Pair, alike, histograms
 from .quantizer import Quantizer
 
 
@@ -30,7 +31,7 @@ def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def adapt_(pairs: Sequence[Tuple[Quantizer, Tensor]]) -> int:
+def adapt_(pairs: Sequence[Pair]) -> int:
     """Counts one training step and fits those codebooks again for which CAC asks it.
 
     It does when both hold: at least `interval` steps have passed since the last fit, and
@@ -46,16 +47,20 @@ def adapt_(pairs: Sequence[Tuple[Quantizer, Tensor]]) -> int:
     Raises:
         InvalidWeightsError: weights cannot be fitted.
     """
-    groups: Dict[Tuple[int, torch.device], List[Tuple[Quantizer, Tensor]]] = {}
+    groups: Dict[Tuple[int, torch.device], List[Pair]] = {}
+    if pairs:
+        Quantizer.count_step_([quantizer for quantizer, _ in pairs])
     for quantizer, weight in pairs:
-        if quantizer.count_step_() >= quantizer.options.interval:
+        if quantizer.steps_since_fit >= quantizer.options.interval:
             key = (quantizer.bits, weight.device)
             groups.setdefault(key, []).append((quantizer, weight))
     return sum(_fit_drifted(group) for group in groups.values())
 
 
-def _fit_drifted(due: Sequence[Tuple[Quantizer, Tensor]]) -> int:
-    now = torch.stack([quantizer.histogram(weight) for quantizer, weight in due])
+def _fit_drifted(due: Sequence[Pair]) -> int:
+    groups = alike(due)
+    due = [pair for group in groups for pair in group]
+    now = torch.cat([histograms(group) for group in groups])
     then = torch.stack([quantizer.counts for quantizer, _ in due])
     kl = kl_divergence(now, then).tolist()  # a GPU answers for all of them at once
     drifted = [pair for i, pair in enumerate(due) if kl[i] > pair[0].options.kl_threshold]

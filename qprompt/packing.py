@@ -10,11 +10,11 @@ from typing import Dict, List
 import torch
 from torch import Tensor, nn
 
+from .assignment import STORED
 from .errors import InvalidWeightsError, NoParameterError, PackedMismatchError
 from .kmeans import require_clusterable
 from .packed_file import PackedFile, PackedTensor, Path
 from .parametrization import Weight, named_weights
-from .quantizer import STORED
 
 
 @torch.no_grad()

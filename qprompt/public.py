@@ -1,6 +1,15 @@
 """What `import qprompt` offers."""
 
-from .api import add_noise_, draw_noise_, named_quantizers, quantize_, refit_, remove_, step_
+from .api import (
+    add_noise_,
+    draw_noise_,
+    named_quantizers,
+    quantize_,
+    quantized_at_once,
+    refit_,
+    remove_,
+    step_,
+)
 from .errors import (
     HubError,
     InvalidOptionError,
@@ -36,6 +45,7 @@ __all__ = [
     "pack",
     "payload_bytes",
     "quantize_",
+    "quantized_at_once",
     "read_metadata",
     "refit_",
     "remove_",

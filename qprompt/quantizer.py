@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from .assignment import STORED, encode, histograms, moments, quantize, stored
 from .errors import InvalidOptionError, InvalidWeightsError
 from .kmeans import kmeans_1d, require_clusterable
 
 MAX_BITS = 8
-STORED = torch.float16  # the precision of centroids in files, and therefore in the model
 
 # The paper names both constants and gives no value. These are ours: an interval of a few epochs
 # of few-shot training, and about the divergence that two samples of one distribution show by
@@ -188,6 +188,7 @@ class Quantizer(Attachment):
         for number, value in (("steps", 0), ("fits", 0), ("normalized", options.normalize)):
             self.register_buffer(number, torch.tensor(value, dtype=torch.float64))
         self._counted = (self._state_of_steps(), 0.0)  # what the host knows of `steps`
+        self.known: Optional[Tensor] = None  # its values within `quantized_at_once`
 
     @property
     def bits(self) -> int:
@@ -201,8 +202,7 @@ class Quantizer(Attachment):
         )
 
     def forward(self, weight: Tensor) -> Tensor:
-        indices, centroids = self.encode(weight)
-        quantized = centroids.to(self.dtype).index_select(0, indices.reshape(-1)).view_as(weight)
+        quantized = quantize([(self, weight)])[0] if self.known is None else self.known
         if self.options.through_moments and self.options.normalize:
             mu, sigma = self._moments(weight)
             standard = ((weight - mu) / sigma).detach()
@@ -210,32 +210,29 @@ class Quantizer(Attachment):
             weight = weight + error * (standard * weight).mean()  # a mean with sigma's gradient
         return _straight_through(quantized, weight)
 
-    @torch.no_grad()
     def encode(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
         """Indices (shape of `weight`, int32) and half-precision centroids (shape (2^bits,))."""
-        indices, centroids = self._assign(weight)
-        return indices, _stored(centroids, self.dtype)
+        indices, centroids = encode([(self, weight)])
+        return indices[0], centroids[0]
 
-    @torch.no_grad()
     def histogram(self, weight: Tensor) -> Tensor:
         """Number of weights at each index, int64, shape (2^bits,)."""
-        indices = self._assign(weight)[0].reshape(-1)
-        counts = torch.zeros(len(self.codebook), dtype=torch.int64, device=indices.device)
-        ones = counts.new_ones(1).expand_as(indices)
-        return counts.index_add_(0, indices, ones)  # bincount would let the host wait for a GPU
+        return histograms([(self, weight)])[0]
 
-    @torch.no_grad()
-    def count_step_(self) -> float:
-        """Counts one training step, and returns how many there were since the last fit.
-
-        The host keeps that number, too: it waits for a GPU only where others changed it.
-        """
+    @property
+    def steps_since_fit(self) -> float:
+        """The host keeps that number, too: it waits for a GPU only where others changed it."""
         state, count = self._counted
-        if state != self._state_of_steps():
-            count = float(self.steps)
-        self.steps += 1
-        self._counted = (self._state_of_steps(), count + 1)
-        return count + 1
+        return count if state == self._state_of_steps() else float(self.steps)
+
+    @staticmethod
+    @torch.no_grad()
+    def count_step_(quantizers: Sequence[Quantizer]) -> None:
+        """Counts one training step of each."""
+        counts = [quantizer.steps_since_fit for quantizer in quantizers]
+        torch._foreach_add_([quantizer.steps for quantizer in quantizers], 1)
+        for i, quantizer in enumerate(quantizers):
+            quantizer._counted = (quantizer._state_of_steps(), counts[i] + 1)
 
     def _state_of_steps(self) -> Tuple[int, int]:
         return id(self.steps), self.steps._version
@@ -253,7 +250,7 @@ class Quantizer(Attachment):
         """
         require_clusterable(weight, f"parameter '{self.name}'")
         centroids = CODEBOOKS[self.options.codebook](weight.detach(), len(self.codebook))
-        if not torch.isfinite(_stored(centroids, self.dtype)).all():
+        if not torch.isfinite(stored(centroids, self.dtype)).all():
             largest = float(centroids.to(self.dtype).abs().max())
             raise InvalidWeightsError(
                 f"parameter '{self.name}' needs the centroid {largest:g}, "
@@ -266,21 +263,10 @@ class Quantizer(Attachment):
         self._counted = (self._state_of_steps(), 0.0)
         self.fits += 1
 
-    def _assign(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
-        """Indices, and centroids of the weights in double precision."""
-        mu, sigma = self._moments(weight)
-        centroids = self.codebook * sigma + mu
-        midpoints = ((centroids[1:] + centroids[:-1]) / 2).float()
-        return number_below(midpoints, weight.detach().float()), centroids
-
     def _moments(self, weight: Tensor) -> Tuple[Tensor, Tensor]:
         """Mean and standard deviation in double precision, or 0 and 1."""
-        if not self.options.normalize:
-            return self.codebook.new_zeros(()), self.codebook.new_ones(())
-        weight = weight.detach().float()
-        mu = weight.mean(dtype=torch.float64)
-        sigma = (weight - mu).square_().mean(dtype=torch.float64).sqrt()
-        return mu, sigma + (sigma == 0)
+        mu, sigma = moments(weight.detach().float().reshape(1, -1), self.options.normalize)
+        return mu[0, 0], sigma[0, 0]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Quantizer:
         exact = dict(self.named_buffers())
@@ -337,35 +323,18 @@ class Noise(Attachment):
             self.noise = torch.randn_like(weight.detach(), dtype=self.latent_dtype)
 
 
-def number_below(bounds: Tensor, x: Tensor) -> Tensor:
-    """For each number in `x`, how many bounds are below it: its index in a codebook.
+class _StraightThrough(torch.autograd.Function):
+    """The values, with the gradient of the weight."""
 
-    What torch.bucketize returns, which does it at once on a GPU. On a CPU it mispredicts its
-    branches; a search without any, one comparison for each bit, takes a third of the time.
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor) -> Tensor:
+        return values.view_as(weight)
 
-    Args:
-        bounds: 2^b - 1 ascending numbers.
-        x: numbers of the same dtype, any shape.
-
-    Returns:
-        int32, shape of `x`.
-    """
-    if x.is_cuda:
-        return torch.bucketize(x.contiguous(), bounds, out_int32=True)
-    flat, half = x.reshape(-1), (len(bounds) + 1) // 2
-    below = (flat > bounds[half - 1]).int()
-    while half > 1:
-        half //= 2
-        right = flat > bounds[half - 1 :: 2 * half].index_select(0, below)
-        below.mul_(2).add_(right)
-    return below.view_as(x)
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return None, grad
 
 
 def _straight_through(values: Tensor, weight: Tensor) -> Tensor:
-    """The values, with the gradient of the weight."""
-    return values + (weight - weight.detach()).to(values.dtype)  # in this order they stay exact
-
-
-def _stored(centroids: Tensor, dtype: torch.dtype) -> Tensor:
-    """Half-precision numbers that `dtype` also holds exactly; -0.0 becomes 0.0."""
-    return centroids.to(dtype).to(STORED) + 0.0
+    result: Tensor = _StraightThrough.apply(values, weight)
+    return result

@@ -54,7 +54,7 @@ class ConditionalCLIP(PromptedCLIP):
         return self.logits(features, self.encode_prompts(self.prompts(features)))
 
     def prompts(self, image: Tensor) -> clip.Prompts:
-        return self.prompt_learner(F.normalize(image, dim=-1))
+        return self.learned_prompts(F.normalize(image, dim=-1))
 
     @contextmanager
     def fixed(self) -> Iterator[None]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import clip
 from dassl.engine import TRAINER_REGISTRY
@@ -63,13 +65,24 @@ class MultiModalPromptLearner(ContextLearner):
 
     def forward(self) -> clip.Prompts:
         """Return the prompts of both towers, each image prompt that of its text prompt."""
-        ctx, deep_text = self.ctx, tuple(self.compound_prompts_text)  # quantized as they are read
-        projections = zip(self.compound_prompt_projections, deep_text, strict=True)
-        return self.build_prompts(ctx[None])._replace(  # the prefix is one: (1, n_ctx, text width)
-            deep_text=deep_text,
-            image=self.proj(ctx),  # (n_ctx, vision width)
-            deep_image=tuple(project(prompt) for project, prompt in projections),
-        )
+        ctx = self.ctx  # quantized as it is read
+        prompts = self.build_prompts(ctx[None])  # the prefix is one: (1, n_ctx, text width)
+        prompts = prompts._replace(image=self.proj(ctx))  # (n_ctx, vision width)
+        if not self.compound_prompts_text:
+            return prompts
+        # in one tensor, (depth - 1, n_ctx, width), for one product instead of depth - 1
+        deep = torch.stack(tuple(self.compound_prompts_text))
+        return prompts._replace(deep_image=self._project(deep).unbind(), deep_text=deep.unbind())
+
+    def _project(self, deep: Tensor) -> Tensor:
+        """Return F_i(P_i), i = 1, 2, ..."""
+        projections: Sequence[Any] = list(self.compound_prompt_projections)
+        if self.is_compact:
+            return torch.stack([constant(None) for constant in projections])
+        weights = torch.stack([projection.weight for projection in projections])
+        biases = torch.stack([projection.bias for projection in projections])
+        # in this order gradients lie in memory as their weights do, and are not copied
+        return torch.baddbmm(biases[..., None], weights, deep.mT).mT
 
     @property
     def is_compact(self) -> bool:

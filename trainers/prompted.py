@@ -10,6 +10,7 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 
 import clip
+import qprompt
 from dassl.utils import UserError, check_choice
 from qprompt.use.checkpoint import is_frozen
 
@@ -74,12 +75,18 @@ class PromptedCLIP(nn.Module):
         Args:
             image: features (n, embed_dim), not normalised, where the tower is frozen; else images.
         """
-        return self.prompt_learner()
+        return self.learned_prompts()
+
+    def learned_prompts(self, *arguments: Tensor) -> clip.Prompts:
+        """Call the learner."""
+        with qprompt.quantized_at_once(self.prompt_learner):
+            prompts: clip.Prompts = self.prompt_learner(*arguments)
+        return prompts
 
     def encode_classes(self) -> tuple[clip.Prompts | None, Tensor]:
         """Return the prompts and their text features (classes, embed_dim)."""
-        prompts = self.prompt_learner()
-        return prompts, self.encode_prompts(prompts)[0]
+        prompts = self.learned_prompts()
+        return prompts, self.encode_prompts(prompts).squeeze(0)
 
     def image_features(self, image: Tensor, prompts: clip.Prompts | None = None) -> Tensor:
         """Return features (n, embed_dim) of images; features are returned as they are."""

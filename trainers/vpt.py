@@ -51,7 +51,7 @@ class VisualPromptedCLIP(PromptedCLIP):
             self._text = self.encode_prompts(prompt_learner())[0]
 
     def encode_classes(self) -> tuple[clip.Prompts, Tensor]:
-        return self.prompt_learner(), self._text
+        return self.learned_prompts(), self._text
 
 
 @TRAINER_REGISTRY.register()

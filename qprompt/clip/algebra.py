@@ -5,6 +5,8 @@ Equal to open_clip's layers up to rounding; nothing is approximated.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
@@ -14,30 +16,49 @@ QUICK_GELU = 1.702  # a of QuickGELU(x) = x sigmoid(a x)
 
 
 def run_mlp(layers: nn.Sequential, x: Tensor) -> Tensor:
-    """Run a feed-forward part, its QuickGELU as silu with both factors inside the products.
-
-        x sigmoid(a x) = silu(a x) / a
-        W_2 QuickGELU(W_1 x + b_1) + b_2 = (1/a) W_2 silu(a W_1 x + a b_1) + b_2
-
-    That is one pass over the hidden states instead of three, and one of them kept for the gradient
-    instead of two.
+    """Run a feed-forward part, a frozen one with QuickGELU as :class:`_QuickGELUPart`.
 
     Args:
-        layers: linear, QuickGELU, linear; others run as they are.
+        layers: linear, QuickGELU, linear, without gradients; others run as they are.
         x: (..., width).
     """
     first, activation, second = layers
-    if not (
+    if (
         isinstance(first, nn.Linear)
         and isinstance(activation, QuickGELU)
         and isinstance(second, nn.Linear)
+        and not first.weight.requires_grad
     ):
-        return layers(x)
-    a = QUICK_GELU
-    # (tokens, 4 width)
-    hidden = torch.addmm(first.bias, x.flatten(0, -2), first.weight.t(), beta=a, alpha=a)
-    hidden = F.silu(hidden, inplace=not hidden.requires_grad)
-    return torch.addmm(second.bias, hidden, second.weight.t(), alpha=1 / a).view_as(x)
+        weights = first.weight, first.bias, second.weight, second.bias
+        return _QuickGELUPart.apply(x.flatten(0, -2), *weights).view_as(x)
+    return layers(x)
+
+
+class _QuickGELUPart(torch.autograd.Function):
+    """Linear, QuickGELU, linear: QuickGELU as silu with both factors inside the products.
+
+        x sigmoid(a x) = silu(a x) / a
+        W_2 QuickGELU(W_1 x + b_1) + b_2 = (1/a) W_2 silu(h) + b_2,    h = a W_1 x + a b_1
+        dL/dx = W_1' (silu'(h) * W_2' dL/dy), in which the factors cancel
+
+    That is one pass over the hidden states instead of three, one of them kept for the gradient
+    instead of two, and none in the gradient but the derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w_1: Tensor, b_1: Tensor, w_2: Tensor, b_2: Tensor) -> Tensor:
+        a = QUICK_GELU
+        hidden = torch.addmm(b_1, x, w_1.t(), beta=a, alpha=a)  # (tokens, 4 width)
+        ctx.save_for_backward(hidden, w_1, w_2)
+        activated = F.silu(hidden, inplace=not ctx.needs_input_grad[0])
+        return torch.addmm(b_2, activated, w_2.t(), alpha=1 / a)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        hidden, w_1, w_2 = ctx.saved_tensors
+        w_1, w_2 = w_1.to(grad.dtype), w_2.to(grad.dtype)  # autocast is over
+        grad = torch.ops.aten.silu_backward(grad @ w_2, hidden)
+        return grad @ w_1, None, None, None, None
 
 
 def attend_from_first_token(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ class ContextLayout(nn.Module):
                 tokens = tokens.gather(1, self.order[..., None].expand_as(tokens))
             start, rest = tokens[:1, : self.prefix_length], tokens[:, self.prefix_length :]
             return Prompts(start, rest, self.lengths, rows=self.rows)
-        contexts = contexts.expand(1, -1, -1) if contexts.ndim == 2 else contexts
+        contexts = contexts[None] if contexts.ndim == 2 else contexts
         m, words = contexts.shape[0], self.prefix_length - 1 - contexts.shape[1]
         start = self.token_prefix[:1].expand(m, -1, -1)
         common = self.token_suffix[:1, :words].expand(m, -1, -1)

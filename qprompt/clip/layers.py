@@ -50,10 +50,12 @@ def project_qkv(layer: ResidualAttentionBlock, x: Tensor) -> Tensor:
     return qkv.unflatten(-1, (3, attention.num_heads, -1))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
-    """softmax(q k^T / sqrt(head width)) v for tensors (..., length, heads, head width)."""
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None
+) -> Tensor:
+    """softmax(q k^T / sqrt(head width) + mask) v for tensors (..., length, heads, head width)."""
     q, k, v = (t.transpose(-2, -3) for t in (q, k, v))  # (..., heads, length, head width)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(-2, -3)
+    return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal).transpose(-2, -3)
 
 
 def finish_block(layer: ResidualAttentionBlock, x: Tensor, attn_output: Tensor) -> Tensor:
@@ -82,7 +84,9 @@ def replace_prompts(x: Tensor, deep: Sequence[Tensor], i: int, start: int) -> Te
     if not 1 <= i <= len(deep):
         return x
     prompts = deep[i - 1].to(x.dtype)
-    n_ctx = prompts.shape[-2]
+    if prompts.ndim == 2:
+        prompts = prompts[None]  # no sum in the gradient where n = 1
+    n_ctx = prompts.shape[1]
     before, _, after = x.split([start, n_ctx, x.shape[1] - start - n_ctx], dim=1)
     # (n, start, width), (n, n_ctx, width), (n, length - start - n_ctx, width)
     return torch.cat([before, prompts.expand(x.shape[0], -1, -1), after], dim=1)
@@ -116,6 +120,8 @@ def run_layers(
     """
     layers = residual_blocks(transformer)
     check_depth(deep, layers)
+    if deep and deep[0].ndim == 2:  # in one tensor, for one sum in the gradient
+        deep = torch.stack(list(deep)).to(x.dtype)[:, None].expand(-1, len(x), -1, -1).unbind()
     for i, layer in enumerate(layers):
         x = replace_prompts(x, deep, i, start)  # (n, length, width)
         if layer is layers[-1]:

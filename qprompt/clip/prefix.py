@@ -74,7 +74,8 @@ def encode_suffixes(transformer: Transformer, kv_cache: KVCache, prompts: Prompt
     for layer, (k, v) in zip(layers, kv_cache, strict=True):
         attn_output = _attend_suffixes(project_qkv(layer, x), k, v, mask)
         if layer is layers[-1]:
-            x, attn_output = x[:, rows.end], attn_output[:, rows.end]  # (m, n, ...)
+            end = rows.end - p
+            x, attn_output = (t.index_select(1, end) for t in (x, attn_output))  # (m, n, ...)
         x = finish_block(layer, x, attn_output)
     return x
 
@@ -99,21 +100,18 @@ def encode_texts(transformer: Transformer, prompts: Prompts) -> Tensor:
     check_depth(deep, layers)
     m, p, _ = prompts.prefix.shape
     rows = _rows(prompts, p)
-    mask = rows.attn_mask
     # (m, p, width), (m, rows x row length, width)
     x = torch.cat([prompts.prefix, _pack_suffixes(prompts, rows, m)], dim=1)
     for i, layer in enumerate(layers):
         x = replace_prompts(x, deep, i, 1)
         qkv = project_qkv(layer, x)  # (m, length, 3, heads, head width)
-        prefix, suffix = qkv.split([p, x.shape[1] - p], dim=1)
-        if m > 1:  # a view would keep those of all tokens in memory, which that of q does if m = 1
-            prefix = prefix.clone()
-        q, k, v = prefix.unbind(-3)
-        attn_output = _attend_suffixes(suffix, k, v, mask)
-        if layer is layers[-1]:
-            x, attn_output = x[:, p:][:, rows.end], attn_output[:, rows.end]  # (m, n, ...)
+        if len(rows.text) == 1:
+            q, k, v = qkv.unbind(-3)
+            attn_output = attend(q, k, v, mask=rows.whole_mask)
         else:
-            attn_output = torch.cat([attend(q, k, v, causal=True), attn_output], dim=1)
+            attn_output = _attend_rows(qkv, rows.attn_mask)
+        if layer is layers[-1]:
+            x, attn_output = (t.index_select(1, rows.end) for t in (x, attn_output))  # (m, n, ...)
         x = finish_block(layer, x, attn_output)
     return x
 
@@ -129,6 +127,25 @@ def _pack_suffixes(prompts: Prompts, rows: Rows, m: int) -> Tensor:
     """Return the suffixes in rows, for each of m prefixes: (m, rows x row length, width)."""
     packed = prompts.suffix[rows.text, rows.position]  # (rows, row length, width)
     return packed.flatten(0, 1).expand(m, -1, -1)
+
+
+def _attend_rows(qkv: Tensor, attn_mask: Tensor) -> Tensor:
+    """Let the prefix attend to itself, and the tokens of suffixes to it and their own text.
+
+    Args:
+        qkv: (m, p + rows x row length, 3, heads, head width).
+        attn_mask: as of :class:`Rows`.
+
+    Returns:
+        (m, p + rows x row length, heads, head width).
+    """
+    suffixes = attn_mask.shape[0] * attn_mask.shape[2]
+    prefix, suffix = qkv.split([qkv.shape[1] - suffixes, suffixes], dim=1)
+    if len(qkv) > 1:  # a view would keep those of all tokens in memory, which q's does if m = 1
+        prefix = prefix.clone()
+    q, k, v = prefix.unbind(-3)
+    attn_output = _attend_suffixes(suffix, k, v, attn_mask)
+    return torch.cat([attend(q, k, v, causal=True), attn_output], dim=1)
 
 
 def _attend_suffixes(qkv: Tensor, prefix_k: Tensor, prefix_v: Tensor, attn_mask: Tensor) -> Tensor:

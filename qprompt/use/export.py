@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from ..api import named_quantizers, quantize_
+from ..assignment import STORED
 from ..dassl import BEST, BEST_CHECKPOINT, LAST
 from ..dassl_config import TRAINING_KEYS, compact_json, describe_data
 from ..errors import InvalidOptionError
 from ..packed_file import PackedFile
 from ..packing import pack
-from ..quantizer import STORED
 from .checkpoint import learned_values, read_checkpoint, restore_learner
 
 NODES = {"KgCoOp": "COOP", "ProGrad": "COOP"}  # the others' nodes have their names

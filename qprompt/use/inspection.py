@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from ..assignment import STORED
 from ..packed_file import PackedTensor
 from ..prompt import Prompt
-from ..quantizer import STORED
 
 BAR = 30  # characters of the longest bar in a histogram
 ROWS = 16  # of a histogram; more centroids are counted together

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from open_clip import IMAGENET_CLASSNAMES
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from torch.nn import functional as F
 
 import clip
 from qprompt.clip.rows import Rows
@@ -30,7 +31,7 @@ def model(request):
     torch.manual_seed(0)
     vision = CLIPVisionCfg(layers=2, width=64, head_width=32, patch_size=16, image_size=32)
     text = CLIPTextCfg(width=64, heads=2, layers=3)
-    return CLIP(48, vision, text, quick_gelu=request.param).eval()
+    return CLIP(48, vision, text, quick_gelu=request.param).eval().requires_grad_(False)
 
 
 def test_tokenizer_agrees_with_open_clip():
@@ -89,7 +90,7 @@ def with_gradients(encode, prompts):
 @pytest.mark.parametrize("beginnings", [1, 3])
 @pytest.mark.parametrize("common", [1, 2])
 @pytest.mark.parametrize("options", [{}, {"full": True}, {"chunk": 1}, {"chunk": 7}])
-@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1], TEXTS[1:3] * 4])
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1], TEXTS[1:3] * 8])
 def test_features_and_gradients_are_those_of_all_positions(
     model, texts, common, beginnings, options
 ):
@@ -136,11 +137,14 @@ def test_layout_packs_every_token_once_and_lets_it_attend_to_its_own_text(length
     places = list(
         zip(layout.text.flatten().tolist(), layout.position.flatten().tolist(), strict=True)
     )
-    assert [places[i] for i in layout.end] == [(i, n - 1) for i, n in enumerate(lengths)]
+    ends = (layout.end - 3).tolist()
+    assert [places[i] for i in ends] == [(i, n - 1) for i, n in enumerate(lengths)]
     mask = layout.attn_mask.flatten(0, 2) == 0  # what each token attends to: prefix and row
     assert mask[:, :3].all() and layout.attn_mask.stride(-2) % 8 == 0
+    prefix = layout.whole_mask[:, 0, :3] == 0
+    assert torch.equal(prefix, torch.ones_like(prefix).tril())
     row_length = layout.text.shape[1]
-    for i, (length, end) in enumerate(zip(lengths, layout.end.tolist(), strict=True)):
+    for i, (length, end) in enumerate(zip(lengths, ends, strict=True)):
         for place in range(end - length + 1, end + 1):
             start = place - place % row_length
             attended = [places[start + j] for j in mask[place, 3:].nonzero().flatten().tolist()]
@@ -213,3 +217,20 @@ def test_encoding_without_a_gradient_does_not_spoil_later_ones(model):
     with torch.inference_mode():
         clip.encode_prompts(model, prompts)
     with_gradients(functools.partial(clip.encode_prompts, model, prompts), prompts)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_logits_and_their_gradients_are_those_of_normalised_features(model, dims):
+    generator = torch.Generator().manual_seed(dims)
+    image, text = (
+        torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        for shape in ((4, 48), (4, 5, 48)[-dims:])
+    )
+    logits = clip.compare_features(model, image, text)
+    one, other = (F.normalize(features, dim=-1) for features in (image, text))
+    expected = model.logit_scale.exp() * (one[:, None] * other).sum(dim=-1)
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-5)
+    weights = torch.linspace(-1, 2, logits.numel()).view_as(logits)
+    gradients = torch.autograd.grad((logits * weights).sum(), [image, text])
+    others = torch.autograd.grad((expected * weights).sum(), [image, text])
+    torch.testing.assert_close(gradients, others, rtol=1e-5, atol=1e-5)

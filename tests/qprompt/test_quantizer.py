@@ -13,7 +13,8 @@ from qprompt import (
     QuantizerOptions,
     kmeans_1d,
 )
-from qprompt.quantizer import normal_levels, number_below
+from qprompt.assignment import encode, histograms, number_below, quantize
+from qprompt.quantizer import normal_levels
 
 BITS = [1, 2, 3, 4, 8]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -141,13 +142,42 @@ def test_equals_clustering_of_the_normalised_weights(bits):
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_search_agrees_with_bucketize(bits):
     generator = torch.Generator().manual_seed(bits)
-    bounds = torch.randn(2**bits - 1, generator=generator).mul(20).round().sort().values
+    bounds = torch.randn(2, 2**bits - 1, generator=generator).mul(20).round().sort().values
     x = torch.randn(40, 50, generator=generator).mul(20).round()  # ties, also among bounds
     x[0, :4] = torch.tensor([float("inf"), -float("inf"), 0.0, -0.0])
     for numbers in (x, x.t(), x[::2, 3:7], x[:0]):
-        indices = number_below(bounds, numbers)
-        assert indices.dtype == torch.int32
-        assert torch.equal(indices.long(), torch.bucketize(numbers.contiguous(), bounds))
+        rows = numbers.reshape(1, -1)
+        expected = torch.stack([torch.bucketize(rows[0], row) for row in bounds])
+        for indices, n in (
+            (number_below(bounds[:1], rows), 1),
+            (number_below(bounds, rows.repeat(2, 1)), 2),
+        ):
+            assert indices.dtype == torch.int32
+            assert torch.equal(indices.long(), expected[:n])
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("bits", BITS)
+def test_several_at_once_are_what_each_is_alone(bits, dtype, normalize):
+    several = [weights((2, 3, 70), dtype, seed) * 2**seed for seed in range(3)]
+    pairs = [(fitted(weight, bits, normalize), weight) for weight in several]
+    moved = [(quantizer, weight * 1.25) for quantizer, weight in pairs]  # off the centroids
+    for of_all, of_one in (
+        (quantize(moved), lambda quantizer, weight: quantizer(weight)),
+        (encode(moved)[0], lambda quantizer, weight: quantizer.encode(weight)[0]),
+        (histograms(moved), lambda quantizer, weight: quantizer.histogram(weight)),
+    ):
+        assert torch.equal(of_all, torch.stack([of_one(*pair) for pair in moved]))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_seen(normalize, number):
+    weight = weights((4, 32), torch.float32)
+    quantizer = fitted(weight, 2, normalize)
+    weight[1, 2] = number
+    assert quantizer(weight).isnan().all()
 
 
 def test_normalised_codebook_follows_shift_and_scale():

@@ -11,11 +11,12 @@ import pytest
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
+from torch.utils._pytree import tree_leaves
 
 from tests.pretended_gpu import pretended_gpu
 
 RECORD = json.loads(Path(__file__).with_name("step_kernels.json").read_text())
-LIMITS = {"CoOp": 595, "QCoOp": 616, "MaPLe": 890, "QMaPLe": 1304}
+LIMITS = {"CoOp": 450, "QCoOp": 450, "MaPLe": 650, "QMaPLe": 750}
 NO_REFIT = ["TRAINER.QPROMPT.KL_THRESHOLD", 1e9]
 
 
@@ -68,6 +69,20 @@ def test_step_on_a_gpu(start, trainer):
     line = json.dumps({trainer: dict(sorted(kernels[0].items()))})
     assert not came, f"{dict(came)} came in, {dict(went)} went: {line}"
     assert sum(kernels[0].values()) <= LIMITS[trainer]
+
+
+def test_parameters_quantized_at_once_are_what_they_are_alone(start):
+    with pretended_gpu() as device:
+        model = start("QMaPLe")[0].model
+        device.reset()
+        together = model.learned_prompts()
+        launches = sum(device.kernels.values())
+        device.reset()
+        alone = model.prompt_learner()
+        assert launches < sum(device.kernels.values()) / 3
+        prompts = [prompts[0].unbind() + prompts[3:6] for prompts in (together, alone)]
+        for one, other in zip(*map(tree_leaves, prompts), strict=True):
+            assert torch.equal(one, other)
 
 
 def test_a_step_with_an_infinite_loss_is_not_saved(build, tmp_path):
