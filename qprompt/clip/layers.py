@@ -121,7 +121,8 @@ def run_layers(
     layers = residual_blocks(transformer)
     check_depth(deep, layers)
     if deep and deep[0].ndim == 2:  # in one tensor, for one sum in the gradient
-        deep = torch.stack(list(deep)).to(x.dtype)[:, None].expand(-1, len(x), -1, -1).unbind()
+        stacked = torch.stack(list(deep)).to(x.dtype)[:, None]
+        deep = stacked.expand(-1, x.shape[0], -1, -1).unbind()
     for i, layer in enumerate(layers):
         x = replace_prompts(x, deep, i, start)  # (n, length, width)
         if layer is layers[-1]:
