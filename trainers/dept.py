@@ -14,27 +14,7 @@ from dassl.utils import UserError
 from trainers.coop import CoOp, PromptLearner
 from trainers.named_classes import NamedClasses, encode_classes
 from trainers.prompted import PromptedCLIP
-
-
-class ChannelAdjustment(nn.Module):
-    """s = scale * f + shift, for each channel of features; at first they stay what they are."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(width))
-        self.shift = nn.Parameter(torch.zeros(width))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.scale * features.float() + self.shift
-
-
-class TransferHead(nn.Module):
-    """A linear classifier of channel-adjusted features; float32, whatever the backbone is."""
-
-    def __init__(self, width: int, classes: int) -> None:
-        super().__init__()
-        self.image, self.text = ChannelAdjustment(width), ChannelAdjustment(width)
-        self.classifier = nn.Linear(width, classes)
+from trainers.transfer_head import TransferHead
 
 
 class DecoupledLearner(NamedClasses, PromptLearner):
