@@ -135,7 +135,8 @@ def _load_file(path: Path) -> Any:
                 warnings.simplefilter("ignore")
                 return torch.jit.load(path, map_location="cpu").state_dict()
         with torch.serialization.safe_globals([argparse.Namespace]):  # SLIP's hold their flags
-            return torch.load(path, map_location="cpu", weights_only=True)
+            mmap = zipfile.is_zipfile(path)  # what is read is copied into a model anyway
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
         reason = str(error).partition("\n")[0][:300]
         if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
