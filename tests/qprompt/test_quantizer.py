@@ -80,7 +80,7 @@ def test_gradient_through_moments_is_that_of_the_written_out_map(bits, normalize
     weight64 = weight.detach().double().requires_grad_()
     mu, sigma = 0, 1
     if normalize and not constant:
-        mu, sigma = weight64.mean(), weight64.var(correction=0).sqrt()
+        mu, sigma = weight64.mean(), weight64.var(unbiased=False).sqrt()
     standard = (weight64 - mu) / sigma
     levels = ((value.double() - mu) / sigma).detach()
     expected = sigma * (standard + (levels - standard).detach()) + mu
@@ -101,7 +101,7 @@ def test_fitting_quantized_weights_changes_nothing(shape, bits, dtype, normalize
 @pytest.mark.parametrize("k", [2, 4, 256])
 def test_normal_levels_are_the_quantiles_of_the_weights_own_normal_distribution(k):
     weight = weights((1000,), torch.float32)
-    own = NormalDist(float(weight.mean()), float(weight.std(correction=0)))
+    own = NormalDist(float(weight.mean()), float(weight.std(unbiased=False)))
     expected = [own.inv_cdf((i + 0.5) / k) for i in range(k)]
     assert normal_levels(weight, k).tolist() == pytest.approx(expected, abs=1e-6)
 
