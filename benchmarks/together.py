@@ -24,10 +24,7 @@ def measure(backbone: str, names: Sequence[str], folder: Path, precision: str) -
     """Yield a row for each number of runs of QCoOp.
 
     Args:
-        backbone: what ``--backbone`` takes.
-        names: class names.
-        folder: for images and outputs.
-        precision: PREC of the trainers.
+        backbone, names, folder, precision: as for :func:`benchmarks.steps.measure`.
     """
     build = builder(backbone, names, folder, precision)
     trainers = [

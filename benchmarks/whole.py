@@ -30,11 +30,7 @@ def measure(backbone: str, dataset: str, root: Path, folder: Path, precision: st
     What an epoch takes and what all else takes follow from the seconds of two numbers of epochs.
 
     Args:
-        backbone: what ``--backbone`` takes.
-        dataset: name of a file in ``configs/datasets``.
-        root: folder that holds the data set.
-        folder: for outputs.
-        precision: PREC of the trainers.
+        backbone, dataset, root, folder, precision: as for :func:`benchmarks.sweep.measure`.
     """
     opts = {"MODEL.BACKBONE.NAME": backbone, "TRAINER.COOP.PREC": precision}
     common = {"datasets": [dataset], "config": runs.config("CoOp", backbone), "opts": opts}
